@@ -1,0 +1,1 @@
+"""What runs inside an MCP server's container: secrets, transport, readiness."""
