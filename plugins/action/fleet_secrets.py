@@ -1,0 +1,33 @@
+# Copyright: (c) 2026, Sophia AI
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Resolve the fleet's secrets; see plugins/modules/fleet_secrets.py for the documentation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validate import FleetError, validate
+from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._controller import Controller
+
+
+class ActionModule(ActionBase):
+    """Runs on the controller alone; its result is never logged."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        variables = {name: self._templar.template(task_vars.get(name)) for name in ("mcp_servers", "mcp_fleet")}
+        gpu_nodes = sum(1 for host in task_vars["hostvars"].values() if host.get("mcp_node_gpus"))
+        try:
+            _, fleet = validate(variables["mcp_servers"], variables["mcp_fleet"], gpu_nodes)
+            values = Controller(task_vars["inventory_dir"]).secret_values(fleet["secrets"])
+        except FleetError as error:
+            return result | {"failed": True, "msg": str(error), "errors": error.errors}
+        objects = {secret["name"]: secret["object"] for secret in task_vars["fleet_plan"]["secrets"]}
+        named = {objects[name]: value for name, value in values.items()}
+        return result | {"changed": False, "values": named, "_ansible_no_log": True}

@@ -1,0 +1,106 @@
+# Copyright: (c) 2026, Sophia AI
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From what people want to everything that anyone needs to know: the fleet plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import json
+
+from .facts import Facts
+from .gateway_config import PORT, gateway_config
+from .images import content_digest, plan_images
+from .stack import LABEL, stack
+from .validate import validate
+
+PLAN_VERSION = 1
+
+
+def compile_fleet(catalogue: Any, settings: Any, facts: Facts) -> dict[str, Any]:
+    """The FleetPlan of docs/architecture.md, as plain JSON types.
+
+    Args:
+        catalogue: the variable ``mcp_servers``.
+        settings: the variable ``mcp_fleet``.
+        facts: what was gathered about the world.
+
+    Raises:
+        FleetError: with every mistake found.
+    """
+    entries, fleet = validate(catalogue, settings, facts.gpu_nodes)
+    name = fleet["name"]
+    images, missing_locks = plan_images(entries, fleet, facts)
+    refs = {image["name"]: image["ref"] for image in images}
+    servers = [_server(entry, refs, name, facts.gpu_nodes) for entry in entries]
+    secrets = [
+        {
+            "name": s,
+            "digest": facts.secret_digests.get(s, ""),
+            "object": f"{name}_{s}_{facts.secret_digests.get(s, '')[:12]}",
+        }
+        for s in sorted(fleet["secrets"])
+    ]
+    gateway = gateway_config(servers, fleet)
+    gateway_text = json.dumps(gateway, indent=2, sort_keys=True) + "\n"
+    gateway_object = f"{name}_gateway_{content_digest(gateway_text)[:12]}"
+    paths = {
+        "config_dir": fleet["config_dir"],
+        "state_dir": fleet["state_dir"],
+        "build_dir": f"{fleet['state_dir']}/build",
+        "stack_file": f"{fleet['config_dir']}/docker-compose.cloud.yml",
+        "edge_dir": f"{fleet['config_dir']}/edge",
+    }
+    edge = dict(fleet["edge"])
+    port = "" if edge["port"] == 443 else f":{edge['port']}"
+    edge["url"] = f"https://{edge['hosts'][0]}{port}"
+    edge["upstream"] = {"dns": f"tasks.{name}_gateway", "port": PORT}
+    objects = {secret["name"]: secret["object"] for secret in secrets}
+    plan = {
+        "version": PLAN_VERSION,
+        "fleet": name,
+        "label": LABEL,
+        "paths": paths,
+        "site": fleet["site"],
+        "build": fleet["images"],
+        "images": images,
+        "missing_locks": missing_locks,
+        "secrets": secrets,
+        "secret_sources": sorted(fleet["secrets"]),
+        "configs": [{"name": "gateway", "object": gateway_object, "content": gateway_text}],
+        "networks": [
+            {"name": f"{name}_{tier}", "tier": tier, "subnet": subnet, "internal": tier == "backend"}
+            for tier, subnet in fleet["networks"].items()
+        ],
+        "servers": servers,
+        "gateway": {"replicas": fleet["gateway"]["replicas"], "port": PORT, "config": gateway},
+        "edge": edge,
+        "stack": stack(fleet, servers, refs, objects, gateway_object, paths["edge_dir"]),
+        "client": {
+            "url": f"{edge['url']}/mcp",
+            "api_key_file": facts.api_key_file,
+            "ca_file": facts.ca_file if edge["tls"] == "internal" else "",
+        },
+    }
+    return plan | {"digest": content_digest(plan)}
+
+
+def _server(entry: dict[str, Any], refs: dict[str, str], stack_name: str, gpu_nodes: int) -> dict[str, Any]:
+    """A server of the plan: the entry with what follows from it."""
+    source, service = entry["source"], entry["name"].replace("_", "-")
+    kind = source["kind"]
+    url = source["url"] if kind == "remote" else ""
+    dns = {"dns": f"tasks.{stack_name}_{service}", "port": entry["port"], "path": entry["path"]}
+    port = str(entry["port"])
+    return {key: value for key, value in entry.items() if key not in ("source", "resources", "packages", "prepare")} | {
+        "service": service,
+        "kind": kind,
+        "url": url,
+        "image": None if url else source["image"] if kind == "image" else refs[service],
+        "upstream": {"urls": [url]} if url else dns,
+        "cpus": entry["resources"]["cpus"],
+        "memory": entry["resources"]["memory"],
+        "env": {key: value.replace("{port}", port) for key, value in entry["env"].items()},
+        "gpu_count": 1 if entry["gpu"] != "none" and gpu_nodes else 0,
+    }

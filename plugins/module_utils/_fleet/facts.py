@@ -1,0 +1,32 @@
+# Copyright: (c) 2026, Sophia AI
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the plan needs to know about the world, gathered by its callers so that planning itself reads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Inputs of planning that are not in the inventory.
+
+    Attributes:
+        locks: lock file name to contents.
+        trees: source tree (relative path, as in the catalogue) to the digest of its files.
+        files: document (relative path) to contents.
+        secret_digests: secret name to a digest of its value; empty where secrets were not resolved.
+        gpu_nodes: how many nodes have a GPU.
+        api_key_file: where the controller keeps the gateway's API key.
+        ca_file: where the controller keeps the internal CA's certificate.
+    """
+
+    locks: Mapping[str, str] = field(default_factory=dict)
+    trees: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    secret_digests: Mapping[str, str] = field(default_factory=dict)
+    gpu_nodes: int = 0
+    api_key_file: str = ""
+    ca_file: str = ""

@@ -1,0 +1,291 @@
+# Copyright: (c) 2026, Sophia AI
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What ``mcp_servers`` and ``mcp_fleet`` may hold: the one source of validation, defaults and reference docs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+NAME = r"[a-z][a-z0-9_-]{0,31}"
+ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+HEADER_NAME = r"[A-Za-z0-9-]+"
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a mapping.
+
+    ``type`` is str, int, number, bool, list, map (free keys) or object (fixed keys in ``keys``).
+    ``item`` describes the elements of a list or the values of a map; ``variants`` gives an object's keys
+    by the value of its key ``tag``.
+    """
+
+    type: str
+    doc: str = ""
+    required: bool = False
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    pattern: str = ""
+    hint: str = ""
+    minimum: float | None = None
+    item: Key | None = None
+    key_pattern: str = ""
+    keys: Mapping[str, Key] = field(default_factory=dict)
+    tag: str = ""
+    variants: Mapping[str, Mapping[str, Key]] = field(default_factory=dict)
+
+
+def _text(doc: str, **options: Any) -> Key:
+    return Key("str", doc, **options)
+
+
+def _words(doc: str, **options: Any) -> Key:
+    return Key("list", doc, item=Key("str"), **options)
+
+
+_VERSION = _text(
+    "Exact version.", required=True, pattern=r"[0-9][A-Za-z0-9.+!_-]*", hint="pin one exact version, such as 1.2.3"
+)
+
+SOURCE = Key(
+    "object",
+    "Where the server comes from.",
+    required=True,
+    tag="kind",
+    variants={
+        "python": {
+            "path": _text(
+                "Application tree with pyproject.toml and uv.lock, relative to the repository.", required=True
+            ),
+            "module": _text(
+                "package.module:attribute of an ASGI application or an MCP server object.",
+                required=True,
+                pattern=r"[A-Za-z_][\w.]*(:[A-Za-z_]\w*)?",
+                hint="write package.module:attribute",
+            ),
+        },
+        "pypi": {
+            "package": _text("Package on the Python index.", required=True, pattern=r"[A-Za-z0-9][A-Za-z0-9._-]*"),
+            "version": _VERSION,
+            "with": _words("Further requirements installed beside it, each pinned with ==.", default=()),
+        },
+        "npm": {
+            "package": _text("Package on the npm registry.", required=True, pattern=r"(@[a-z0-9._-]+/)?[a-z0-9._-]+"),
+            "version": _VERSION,
+            "omit_optional": Key("bool", "Leave out the package's optional dependencies.", default=False),
+        },
+        "openapi": {
+            "spec": _text("OpenAPI 3 document as JSON, relative to the repository.", required=True),
+            "base_url": _text(
+                "Base URL of the API.", required=True, pattern=r"https?://.+", hint="start with http(s)://"
+            ),
+            "header": _text("Header that carries the credential.", default="Authorization", pattern=HEADER_NAME),
+            "scheme": _text("What precedes the credential in that header; may be empty.", default="Bearer"),
+            "credential": _text(
+                "Variable (a key of secrets) that holds the credential.", default="", pattern=f"({ENV_NAME})?"
+            ),
+        },
+        "image": {
+            "image": _text(
+                "Image that serves streamable HTTP.",
+                required=True,
+                pattern=r"\S+(:[\w.-]+|@sha256:[0-9a-f]{64})",
+                hint="pin a tag or a digest, such as registry/name@sha256:…",
+            ),
+        },
+        "remote": {
+            "url": _text(
+                "URL of the MCP endpoint.", required=True, pattern=r"https?://\S+", hint="start with http(s)://"
+            ),
+        },
+    },
+)
+
+SERVER: Mapping[str, Key] = {
+    "name": _text(
+        "Unique; the tool prefix and the service name come from it.",
+        required=True,
+        pattern=NAME,
+        hint="use lower-case letters, digits, - and _, starting with a letter, at most 32",
+    ),
+    "description": _text("For people.", default=""),
+    "source": SOURCE,
+    "command": _words("What to run, where the kind cannot know it; {port} stands for the port.", default=()),
+    "transport": _text(
+        "stdio is bridged to streamable HTTP inside the container.", choices=("stdio", "http"), default="stdio"
+    ),
+    "path": _text("HTTP path of the MCP endpoint.", default="/mcp", pattern=r"/\S*", hint="start with /"),
+    "port": Key("int", "Port inside the container.", default=8000, minimum=1024),
+    "replicas": Key("int", "Containers to run.", default=1, minimum=0),
+    "sessions": _text(
+        "sticky: the server keeps state between the calls of one client session.",
+        choices=("stateless", "sticky"),
+        default="stateless",
+    ),
+    "gpu": _text("preferred falls back to the CPU.", choices=("none", "preferred", "required"), default="none"),
+    "secrets": Key(
+        "map",
+        "Environment variable to secret (a key of mcp_fleet.secrets); mounted below /run/secrets.",
+        key_pattern=ENV_NAME,
+        item=Key("str"),
+        default={},
+    ),
+    "env": Key("map", "Environment variables.", key_pattern=ENV_NAME, item=Key("str"), default={}),
+    "resources": Key(
+        "object",
+        "Limits of each replica.",
+        keys={
+            "cpus": Key("number", "CPU cores.", default=1.0, minimum=0.05),
+            "memory": _text("Memory.", default="512M", pattern=r"[1-9][0-9]*[KMG]", hint="such as 512M or 2G"),
+        },
+        default={},
+    ),
+    "concurrency": Key("int", "Calls in flight per replica before the gateway queues.", default=16, minimum=1),
+    "timeout_seconds": Key("number", "Longest silence of one call.", default=60, minimum=1),
+    "tools": Key(
+        "object",
+        "Which tools clients see; globs.",
+        keys={
+            "allow": _words("Tools to offer.", default=("*",)),
+            "deny": _words("Tools to withhold, stronger than allow.", default=()),
+        },
+        default={},
+    ),
+    "egress": Key("bool", "May it reach other networks than the fleet's.", default=False),
+    "volumes": Key(
+        "map",
+        "Volume name to absolute path: what the server keeps.",
+        key_pattern=r"[a-z][a-z0-9_-]*",
+        item=Key("str", pattern=r"/\S+", hint="use an absolute path"),
+        default={},
+    ),
+    "packages": _words("Debian packages its image needs.", default=()),
+    "prepare": Key(
+        "list",
+        "Commands to run before each start.",
+        item=Key(
+            "object",
+            keys={
+                "run": _words("The command.", required=True),
+                "creates": _text("Skip the command when this path exists.", default=""),
+            },
+        ),
+        default=(),
+    ),
+    "read_only": Key("bool", "Read-only root file system; /tmp stays writable.", default=True),
+    "host_header": _text("Host header that the server insists on.", default=""),
+    "headers": Key(
+        "map",
+        "Headers the gateway adds, each from a secret.",
+        key_pattern=HEADER_NAME,
+        item=Key(
+            "object",
+            keys={
+                "secret": _text("A key of mcp_fleet.secrets.", required=True),
+                "prefix": _text("What precedes it, such as 'Bearer '.", default=""),
+            },
+        ),
+        default={},
+    ),
+    "check": Key(
+        "object",
+        "A harmless call that proves the server works.",
+        keys={
+            "tool": _text("Tool to call.", required=True),
+            "arguments": Key("map", "Its arguments.", default={}),
+            "expect": _text("Text that the result must contain.", required=True),
+        },
+    ),
+    "latency_target_ms": Key(
+        "int", "Slowest acceptable median of tools/list, in milliseconds.", default=2000, minimum=1
+    ),
+    "constraints": _words("Swarm placement constraints.", default=()),
+}
+
+SECRET = Key(
+    "object",
+    keys={
+        "generate": Key(
+            "object", "Make it once and keep it.", keys={"bytes": Key("int", "Length.", default=32, minimum=16)}
+        ),
+        "env": _text("Environment variable of the controller.", pattern=ENV_NAME),
+        "value": _text("The value itself, from an encrypted variable."),
+        "file": _text("File on the controller."),
+    },
+)
+
+FLEET: Mapping[str, Key] = {
+    "name": _text("Stack name and prefix of every Swarm object.", default="mcp", pattern=r"[a-z][a-z0-9-]{0,19}"),
+    "config_dir": _text("Configuration on the nodes.", default="/etc/mcp-swarm", pattern=r"/\S+"),
+    "state_dir": _text("Build contexts on the build host.", default="/var/lib/mcp-swarm", pattern=r"/\S+"),
+    "site": Key(
+        "object",
+        "What this site needs to reach package indexes.",
+        keys={
+            "ca_bundle": _text("CA bundle on the controller, for TLS-inspecting proxies.", default=""),
+            "pypi_index": _text("Python index URL.", default=""),
+            "npm_registry": _text("npm registry URL.", default=""),
+            "debian_mirror": _text("Debian mirror URL.", default=""),
+        },
+        default={},
+    ),
+    "images": Key(
+        "object",
+        "How images are made.",
+        keys={
+            "base": _text(
+                "pull: official image pinned by digest; bootstrap: from the distribution's mirror.",
+                choices=("auto", "pull", "bootstrap"),
+                default="auto",
+            ),
+            "parallel": Key("int", "Images built side by side.", default=4, minimum=1),
+        },
+        default={},
+    ),
+    "networks": Key(
+        "object",
+        "Overlay networks, one per tier.",
+        keys={
+            "edge": _text("Subnet between edge and gateway.", default="10.98.0.0/22"),
+            "backend": _text("Subnet between gateway and servers; no way out.", default="10.98.4.0/22"),
+            "egress": _text("Subnet of servers that may reach other networks.", default="10.98.8.0/22"),
+        },
+        default={},
+    ),
+    "gateway": Key(
+        "object",
+        "The gateway.",
+        keys={
+            "replicas": Key("int", "Gateways to run.", default=1, minimum=1),
+            "memory": _text("Memory limit.", default="512M", pattern=r"[1-9][0-9]*[KMG]", hint="such as 512M or 2G"),
+            "cpus": Key("number", "CPU limit.", default=2.0, minimum=0.05),
+            "drain_seconds": Key("int", "Time for calls in flight when stopping.", default=30, minimum=0),
+            "allowed_origins": _words("Browser origins that may connect.", default=()),
+        },
+        default={},
+    ),
+    "edge": Key(
+        "object",
+        "The TLS edge.",
+        keys={
+            "hosts": _words("Names and addresses that clients use.", default=("localhost", "127.0.0.1")),
+            "port": Key("int", "HTTPS port on the node.", default=8443, minimum=1),
+            "http_port": Key("int", "HTTP port that redirects; 0 for none.", default=0, minimum=0),
+            "tls": _text(
+                "internal: own CA; acme: public certificates.", choices=("internal", "acme"), default="internal"
+            ),
+            "acme_email": _text("Contact for the certificate authority.", default=""),
+        },
+        default={},
+    ),
+    "secrets": Key(
+        "map",
+        "Secret to its source: exactly one of generate, env, value, file.",
+        key_pattern=r"[a-z][a-z0-9_]*",
+        item=SECRET,
+        default={},
+    ),
+}

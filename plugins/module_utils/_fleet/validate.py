@@ -1,0 +1,201 @@
+# Copyright: (c) 2026, Sophia AI
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Check the catalogue and the settings: every mistake at once, each with its place, its value and the fix."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .schema import FLEET, SERVER, Key
+
+BUILT_IN_SECRETS = ("gateway_api_key", "gateway_session_key")
+
+
+class FleetError(Exception):
+    """The fleet cannot be planned. ``errors`` holds one line per mistake."""
+
+    def __init__(self, errors: Sequence[str]) -> None:
+        self.errors = list(errors)
+        lines = [f"{number}. {error}" for number, error in enumerate(self.errors, 1)]
+        count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
+        super().__init__("\n".join([f"The fleet's description has {count}; nothing was changed.", *lines]))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _scalar(value: Any, key: Key, path: str, errors: list[str]) -> Any:
+    kinds: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "number": (int, float), "bool": (bool,)}
+    if key.type == "str" and isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, kinds[key.type]) or (isinstance(value, bool) and key.type != "bool"):
+        article = {"str": "a text", "int": "a whole number", "number": "a number", "bool": "true or false"}[key.type]
+        errors.append(f"{path}: {_shown(value)} is not {article}")
+        return None
+    if key.type == "str":
+        value = str(value)  # a plain string: Ansible's tagged ones do not survive serialisation unchanged
+    if key.choices and value not in key.choices:
+        errors.append(f"{path}: {_shown(value)} is unknown; use one of {', '.join(key.choices)}")
+    elif key.pattern and value != key.default and not re.fullmatch(key.pattern, value):
+        errors.append(f"{path}: {_shown(value)} is not allowed; {key.hint or 'it must match ' + key.pattern}")
+    elif key.minimum is not None and value < key.minimum:
+        errors.append(f"{path}: {_shown(value)} is too small; use at least {key.minimum:g}")
+    return value
+
+
+def _value(value: Any, key: Key, path: str, errors: list[str]) -> Any:
+    """The value with defaults filled in; mistakes are appended to ``errors``."""
+    if key.type == "list":
+        if not isinstance(value, (list, tuple)):
+            errors.append(f"{path}: {_shown(value)} is not a list")
+            return []
+        return [_value(v, key.item, f"{path}[{i}]", errors) if key.item else v for i, v in enumerate(value)]
+    if key.type in ("map", "object") and not isinstance(value, Mapping):
+        errors.append(f"{path}: {_shown(value)} is not a mapping")
+        return {}
+    if key.type == "map":
+        for name in value:
+            if key.key_pattern and not re.fullmatch(key.key_pattern, str(name)):
+                errors.append(f"{path}: the key {_shown(name)} is not allowed; it must match {key.key_pattern}")
+        return {str(k): _value(v, key.item, f"{path}.{k}", errors) if key.item else v for k, v in value.items()}
+    if key.type == "object":
+        keys = dict(key.keys)
+        if key.tag:
+            tag = value.get(key.tag)
+            if tag not in key.variants:
+                known = ", ".join(key.variants)
+                errors.append(f"{path}.{key.tag}: {_shown(tag)} is unknown; use one of {known}")
+                return {key.tag: None}
+            keys = {key.tag: Key("str", required=True), **key.variants[tag]}
+        return _object(value, keys, path, errors)
+    return _scalar(value, key, path, errors)
+
+
+def _object(value: Mapping[str, Any], keys: Mapping[str, Key], path: str, errors: list[str]) -> dict[str, Any]:
+    prefix = f"{path}." if path else ""
+    for name in value:
+        if name not in keys and not str(name).startswith("x-"):
+            close = difflib.get_close_matches(str(name), keys, n=1)
+            meant = f"; did you mean {close[0]!r}?" if close else f"; known keys: {', '.join(keys)}"
+            errors.append(f"{prefix}{name}: unknown key{meant}")
+    result: dict[str, Any] = {}
+    for name, key in keys.items():
+        if value.get(name) is not None:
+            result[name] = _value(value[name], key, prefix + name, errors)
+        elif key.required:
+            errors.append(f"{prefix}{name}: missing; {key.doc or 'it is required'}")
+            result[name] = None
+        elif key.type == "object" and key.default is not None:
+            result[name] = _object({}, key.keys, prefix + name, errors)
+        else:
+            result[name] = list(key.default) if isinstance(key.default, tuple) else copy.deepcopy(key.default)
+    return result
+
+
+def _server_rules(
+    server: dict[str, Any], path: str, secrets: Mapping[str, Any], gpu_nodes: int, errors: list[str]
+) -> None:
+    """What one entry's keys demand of each other."""
+    kind = server["source"].get("kind")
+    if kind in ("pypi", "npm") and not server["command"]:
+        errors.append(f"{path}.command: missing; name the program that the package installs")
+    if kind in ("python", "openapi", "image", "remote") and server["command"] and kind != "image":
+        errors.append(f"{path}.command: {_shown(server['command'])} has no effect with kind {kind}; remove it")
+    if kind == "pypi":
+        for index, extra in enumerate(server["source"]["with"]):
+            if extra and "==" not in extra:
+                errors.append(f"{path}.source.with[{index}]: {extra!r} is not pinned; write name==version")
+    if kind == "openapi" and (variable := server["source"].get("credential")) and variable not in server["secrets"]:
+        errors.append(f"{path}.source.credential: {variable!r} is not among this server's secrets; add it there")
+    for variable, secret in server["secrets"].items():
+        if secret and secret not in secrets:
+            errors.append(f"{path}.secrets.{variable}: no secret {secret!r}; declare it in mcp_fleet.secrets")
+    for header, value in server["headers"].items():
+        if value.get("secret") and value["secret"] not in secrets:
+            errors.append(f"{path}.headers.{header}: no secret {value['secret']!r}; declare it in mcp_fleet.secrets")
+    if server["gpu"] == "required" and gpu_nodes == 0:
+        errors.append(
+            f"{path}.gpu: 'required', but no node of this inventory has mcp_node_gpus; use 'preferred' or add one"
+        )
+    if kind == "remote":
+        for name in ("volumes", "packages", "prepare", "secrets", "env"):
+            if server[name]:
+                errors.append(f"{path}.{name}: has no effect with kind remote; remove it (credentials go to headers)")
+
+
+def _fleet_rules(fleet: dict[str, Any], errors: list[str]) -> None:
+    edge = fleet["edge"]
+    if edge["tls"] == "acme" and not edge["acme_email"]:
+        errors.append("mcp_fleet.edge.acme_email: missing; ACME needs a contact address")
+    if edge["port"] == edge["http_port"]:
+        errors.append(f"mcp_fleet.edge.http_port: {edge['http_port']} is also edge.port; use another")
+    if not edge["hosts"]:
+        errors.append("mcp_fleet.edge.hosts: empty; name at least one host that clients use")
+    for name, secret in fleet["secrets"].items():
+        given = [k for k, v in secret.items() if v not in (None, "")]
+        if len(given) != 1:
+            errors.append(
+                f"mcp_fleet.secrets.{name}: has {len(given)} sources; give exactly one of generate, env, value, file"
+            )
+    nets: list[tuple[str, Any]] = []
+    for name, subnet in fleet["networks"].items():
+        try:
+            net = ipaddress.ip_network(subnet)
+        except (ValueError, TypeError) as error:
+            errors.append(f"mcp_fleet.networks.{name}: {_shown(subnet)} is no subnet ({error}); write 10.98.0.0/22")
+            continue
+        errors += [
+            f"mcp_fleet.networks.{name}: {subnet} overlaps networks.{other}; choose another"
+            for other, n in nets
+            if n.overlaps(net)
+        ]
+        nets.append((name, net))
+
+
+def validate(catalogue: Any, settings: Any, gpu_nodes: int = 0) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The catalogue and the settings with all defaults filled in.
+
+    Args:
+        catalogue: the list ``mcp_servers``.
+        settings: the mapping ``mcp_fleet``.
+        gpu_nodes: how many nodes of the inventory have a GPU.
+
+    Raises:
+        FleetError: with every mistake found.
+    """
+    errors: list[str] = []
+    fleet = _value(settings or {}, Key("object", keys=FLEET), "mcp_fleet", errors)
+    fleet = fleet or _object({}, FLEET, "mcp_fleet", [])
+    for name in BUILT_IN_SECRETS:
+        fleet["secrets"].setdefault(name, {"generate": {"bytes": 32}, "env": None, "value": None, "file": None})
+    if not isinstance(catalogue, (list, tuple)) or not catalogue:
+        errors.append(f"mcp_servers: {_shown(catalogue)} is not a list with at least one server")
+        catalogue = []
+    servers: list[dict[str, Any]] = []
+    taken: dict[str, str] = {s: f"the fleet's own service {s}" for s in ("gateway", "edge")}
+    for index, entry in enumerate(catalogue):
+        path = f"mcp_servers[{index}]"
+        before = len(errors)
+        server = _value(entry, Key("object", keys=SERVER), path, errors)
+        if not isinstance(entry, Mapping):
+            continue
+        if isinstance(server["name"], str):
+            service = server["name"].replace("_", "-")
+            if service in taken:
+                errors.append(f"{path}.name: {server['name']!r} is also {taken[service]}; choose another name")
+            taken.setdefault(service, path)
+        if len(errors) == before or server["source"]:
+            _server_rules(server, path, fleet["secrets"], gpu_nodes, errors)
+        servers.append(server)
+    _fleet_rules(fleet, errors)
+    if errors:
+        raise FleetError(list(dict.fromkeys(errors)))
+    return servers, fleet

@@ -1,0 +1,149 @@
+# Copyright: (c) 2026, Sophia AI
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What planning needs from the controller: lock files, source trees, documents, secrets."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.compile import compile_fleet
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.facts import Facts
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validate import (
+    BUILT_IN_SECRETS,
+    FleetError,
+    validate,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICE_TREES = ("services/runtime", "services/gateway")
+SKIPPED_DIRECTORIES = {"tests", "bench", "build", "dist", "node_modules"}
+
+
+class Controller:
+    """One inventory as the controller sees it.
+
+    ``inventory_dir`` holds ``locks/`` (committed) and ``.state/`` (git-ignored: generated secrets, the
+    internal CA's certificate, the last verification). Relative paths of the catalogue are looked up in the
+    inventory's directory, then in the collection's root.
+    """
+
+    def __init__(self, inventory_dir: str | os.PathLike[str]) -> None:
+        self.inventory_dir = Path(inventory_dir)
+        self.locks_dir = self.inventory_dir / "locks"
+        self.state_dir = self.inventory_dir / ".state"
+
+    def path(self, relative: str) -> Path:
+        """The first place where ``relative`` exists; the collection's root otherwise."""
+        places = [self.inventory_dir / relative, ROOT / relative]
+        return next((place for place in places if place.exists()), places[-1])
+
+    def compile(
+        self, catalogue: Any, settings: Any, gpu_nodes: int = 0, resolve_secrets: bool = True
+    ) -> dict[str, Any]:
+        """The fleet plan of this inventory.
+
+        Raises:
+            FleetError: with every mistake found.
+        """
+        entries, fleet = validate(catalogue, settings, gpu_nodes)
+        digests = self.secret_digests(self.secret_values(fleet["secrets"])) if resolve_secrets else {}
+        sources = [entry["source"] for entry in entries]
+        trees = [*SERVICE_TREES, *(s["path"] for s in sources if s["kind"] == "python")]
+        documents = {s["spec"] for s in sources if s["kind"] == "openapi"}
+        facts = Facts(
+            locks={path.name: path.read_text("utf-8") for path in sorted(self.locks_dir.glob("*.*"))},
+            trees={tree: digest for tree in trees if (digest := self._tree_digest(tree))},
+            files={name: self.path(name).read_text("utf-8") for name in documents if self.path(name).is_file()},
+            secret_digests=digests,
+            gpu_nodes=gpu_nodes,
+            api_key_file=str(self._secret_file("gateway_api_key", fleet["secrets"])),
+            ca_file=str(self.state_dir / "edge-ca.crt"),
+        )
+        return compile_fleet(catalogue, settings, facts)
+
+    def _tree_digest(self, relative: str) -> str:
+        root = self.path(relative)
+        if not (root / "pyproject.toml").is_file() or not (root / "uv.lock").is_file():
+            return ""
+        digest = hashlib.sha256()
+        for path in tree_files(root):
+            digest.update(f"{path.relative_to(root)}\0{path.stat().st_size}\0".encode())
+            digest.update(path.read_bytes())
+        return digest.hexdigest()
+
+    def _secret_file(self, name: str, sources: Mapping[str, Any]) -> Path:
+        source = sources.get(name) or {}
+        return Path(source["file"]) if source.get("file") else self.state_dir / "secrets" / name
+
+    def secret_values(self, sources: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+        """Every secret's value.
+
+        A generated one is made on first use and kept below ``.state/secrets``. The gateway's API key is
+        kept there whatever its source, so that verification and people find it in one place.
+
+        Raises:
+            FleetError: naming each secret whose source holds nothing, and how to fill it.
+        """
+        values: dict[str, str] = {}
+        errors: list[str] = []
+        for name, source in sources.items():
+            try:
+                values[name] = self._secret_value(name, source)
+            except LookupError as error:
+                errors.append(f"mcp_fleet.secrets.{name}{error.args[0]}")
+        if errors:
+            raise FleetError(errors)
+        key = sources.get(BUILT_IN_SECRETS[0], {})
+        if not key.get("file") and not key.get("generate"):
+            self._keep(self.state_dir / "secrets" / BUILT_IN_SECRETS[0], values[BUILT_IN_SECRETS[0]])
+        return values
+
+    def _secret_value(self, name: str, source: Mapping[str, Any]) -> str:
+        if variable := source.get("env"):
+            if value := os.environ.get(variable):
+                return value
+            raise LookupError(f".env: the variable {variable} is not set; export {variable}=… and run again")
+        if path := source.get("file"):
+            try:
+                return Path(path).read_text("utf-8").rstrip("\n")
+            except OSError as error:
+                raise LookupError(f".file: {path}: {error.strerror}; create the file or correct the path") from error
+        if value := source.get("value"):
+            return str(value)
+        kept = self.state_dir / "secrets" / name
+        if not kept.exists():
+            self._keep(kept, secrets.token_urlsafe(int((source.get("generate") or {}).get("bytes", 32))))
+        return kept.read_text("utf-8")
+
+    @staticmethod
+    def _keep(path: Path, value: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if path.exists() and path.read_text("utf-8") == value:
+            return
+        temporary = path.with_name(path.name + ".new")
+        temporary.touch(mode=0o600)
+        temporary.write_text(value, "utf-8")
+        temporary.replace(path)
+
+    def secret_digests(self, values: Mapping[str, str]) -> dict[str, str]:
+        """A keyed digest of each value: names of Swarm objects show it, and must not help to guess the value."""
+        key = self._secret_value("digest_key", {})
+        return {name: hmac.new(key.encode(), value.encode(), "sha256").hexdigest() for name, value in values.items()}
+
+
+def tree_files(root: Path) -> Iterator[Path]:
+    """The files of a source tree that belong into an image, in a fixed order."""
+
+    def wanted(names: Iterable[str]) -> list[str]:
+        return sorted(n for n in names if not n.startswith(".") and not n.startswith("__pycache__") and not n.endswith(".egg-info"))
+
+    for directory, names, files in os.walk(root):
+        names[:] = [n for n in wanted(names) if n not in SKIPPED_DIRECTORIES]
+        yield from (Path(directory, name) for name in wanted(files))
