@@ -1,0 +1,10 @@
+# Copyright: (c) 2026, Sophia AI
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one error of this package."""
+
+from __future__ import annotations
+
+
+class BuildError(Exception):
+    """An image could not be made; the message says which, why and what to do."""
