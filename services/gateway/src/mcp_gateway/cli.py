@@ -1,0 +1,89 @@
+"""``mcp-gateway serve|check|hash-key``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import getpass
+import logging
+import signal
+import sys
+
+import uvicorn
+
+from mcp_gateway import __version__
+from mcp_gateway.app import Gateway, JsonFormatter
+from mcp_gateway.auth import digest
+from mcp_gateway.config import Config, ConfigError, load
+
+log = logging.getLogger("mcp_gateway")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that drains: on SIGTERM it says so in /readyz and finishes the calls in flight."""
+
+    def __init__(self, gateway: Gateway, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        self._gateway.draining = True
+        super().handle_exit(sig, frame)  # type: ignore[arg-type]
+
+
+def serve(config: Config) -> int:
+    """Run until SIGTERM or SIGINT; returns 0 after a graceful end."""
+    gateway = Gateway(config)
+    options = uvicorn.Config(
+        gateway,
+        host=config.host,
+        port=config.port,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=int(config.drain_seconds),
+    )
+    if not config.api_keys:
+        log.warning("no auth.api_keys: anyone who reaches %s:%s may call every tool", config.host, config.port)
+    log.info("serving", extra={"servers": [server.name for server in config.servers], "port": config.port})
+    with contextlib.suppress(KeyboardInterrupt):
+        # uvicorn raises the signal again once it has ended; for us a signal is a request, not a failure.
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(sig, signal.SIG_IGN)
+        uvloop_run = asyncio.Runner(loop_factory=options.get_loop_factory())
+        with uvloop_run as runner:
+            runner.run(_Server(gateway, options).serve())
+    log.info("stopped")
+    return 0
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="mcp-gateway", description="One MCP endpoint for many servers.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (("serve", "run the gateway"), ("check", "check a configuration file")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--config", required=True, help="YAML or JSON file")
+    commands.add_parser("hash-key", help="read an API key and print its sha256 for the configuration")
+    arguments = parser.parse_args()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    if arguments.command == "hash-key":
+        print(digest(getpass.getpass("API key: ") if sys.stdin.isatty() else sys.stdin.readline().strip()))
+        return
+    try:
+        config = load(arguments.config)
+    except ConfigError as error:
+        sys.exit("\n".join(["mcp-gateway: the configuration cannot be used:", *(f"  {line}" for line in error.errors)]))
+    if arguments.command == "check":
+        print(f"ok: {len(config.servers)} servers")
+        return
+    sys.exit(serve(config))

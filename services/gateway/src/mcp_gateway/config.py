@@ -1,0 +1,248 @@
+"""The configuration file: typed, checked as a whole, every mistake reported with its key."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+NAME = re.compile(r"[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*")
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; ``errors`` holds one line per mistake."""
+
+    def __init__(self, errors: list[str]) -> None:
+        self.errors = errors
+        super().__init__("\n".join(errors))
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """A client's key: ``sha256`` is the hexadecimal digest of the secret."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Dns:
+    """Replicas are all addresses that ``name`` resolves to."""
+
+    name: str
+    port: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Server:
+    """One upstream MCP server; either ``urls`` or ``dns`` says where its replicas are.
+
+    ``concurrency`` is per replica; ``timeout_seconds`` the longest silence of one call; ``headers`` are
+    added to every request to it.
+    """
+
+    name: str
+    urls: tuple[str, ...] = ()
+    dns: Dns | None = None
+    sticky: bool = False
+    concurrency: int = 16
+    timeout_seconds: float = 60.0
+    host_header: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    allow: tuple[str, ...] = ("*",)
+    deny: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration, secrets read."""
+
+    servers: tuple[Server, ...]
+    host: str = "127.0.0.1"
+    port: int = 8080
+    api_keys: tuple[ApiKey, ...] = ()
+    session_keys: tuple[bytes, ...] = ()
+    session_ttl_seconds: int = 86400
+    allowed_hosts: tuple[str, ...] = LOOPBACK_HOSTS
+    allowed_origins: tuple[str, ...] = ()
+    drain_seconds: float = 30.0
+    list_ttl_seconds: float = 10.0
+
+
+class _Reader:
+    """Takes keys out of a mapping, notes mistakes, and at the end complains of what is left."""
+
+    def __init__(self, value: Any, path: str, errors: list[str]) -> None:
+        self.errors = errors
+        self.path = path
+        if value is not None and not isinstance(value, dict):
+            errors.append(f"{path or 'configuration'}: {value!r} is not a mapping")
+            value = {}
+        self.left: dict[str, Any] = dict(value or {})
+
+    def at(self, key: str) -> str:
+        return f"{self.path}.{key}" if self.path else key
+
+    def take(
+        self, key: str, kind: type | tuple[type, ...], default: Any, check: Callable[[Any], bool] | None = None
+    ) -> Any:
+        value = self.left.pop(key, default)
+        if value is default or value is None:
+            return default
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if (
+            not isinstance(value, kinds)
+            or (isinstance(value, bool) and bool not in kinds)
+            or (check and not check(value))
+        ):
+            self.errors.append(
+                f"{self.at(key)}: {value!r} is not allowed; expected {' or '.join(k.__name__ for k in kinds)}"
+            )
+            return default
+        return value
+
+    def words(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(item) for item in self.take(key, list, list(default)))
+
+    def secret(self, key: str) -> str:
+        path = self.take(key, str, "")
+        if not path:
+            return ""
+        try:
+            return Path(path).read_text("utf-8").strip()
+        except OSError as error:
+            self.errors.append(f"{self.at(key)}: {path}: {error.strerror}")
+            return ""
+
+    def section(self, key: str) -> _Reader:
+        return _Reader(self.left.pop(key, None), self.at(key), self.errors)
+
+    def done(self) -> None:
+        for key in self.left:
+            if not str(key).startswith("x-"):
+                self.errors.append(f"{self.at(str(key))}: unknown key; see the configuration reference in the README")
+
+
+def parse(document: Any) -> Config:
+    """The configuration in ``document``, a mapping as read from YAML or JSON.
+
+    Raises:
+        ConfigError: with every mistake found.
+    """
+    errors: list[str] = []
+    root = _Reader(document, "", errors)
+    listen, auth, sessions, http = (root.section(name) for name in ("listen", "auth", "sessions", "http"))
+    host = listen.take("host", str, "127.0.0.1")
+    keys = tuple(
+        _api_key(_Reader(v, f"auth.api_keys[{i}]", errors)) for i, v in enumerate(auth.take("api_keys", list, []))
+    )
+    session_keys = []
+    for index, path in enumerate(sessions.words("key_files", ())):
+        session_keys.append(_Reader({"file": path}, f"sessions.key_files[{index}]", errors).secret("file").encode())
+    servers = tuple(_server(_Reader(v, f"servers[{i}]", errors)) for i, v in enumerate(root.take("servers", list, [])))
+    config = Config(
+        servers=servers,
+        host=host,
+        port=listen.take("port", int, 8080, lambda v: 0 <= v < 65536),
+        api_keys=keys,
+        session_keys=tuple(session_keys),
+        session_ttl_seconds=sessions.take("ttl_seconds", int, 86400, lambda v: v > 0),
+        allowed_hosts=http.words("allowed_hosts", LOOPBACK_HOSTS),
+        allowed_origins=http.words("allowed_origins", ()),
+        drain_seconds=float(root.take("drain_seconds", (int, float), 30.0, lambda v: v >= 0)),
+        list_ttl_seconds=float(root.take("list_ttl_seconds", (int, float), 10.0, lambda v: v >= 0)),
+    )
+    for reader in (listen, auth, sessions, http, root):
+        reader.done()
+    if not servers:
+        errors.append("servers: empty; name at least one, such as {name: x, url: http://127.0.0.1:9100/mcp}")
+    names = [server.name for server in servers]
+    errors += [f"servers: the name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    if not keys and not _is_loopback(host):
+        errors.append(
+            f"auth.api_keys: none, but listen.host {host!r} is not loopback; add a key or listen on 127.0.0.1"
+        )
+    if errors:
+        raise ConfigError(errors)
+    return config
+
+
+def load(path: str) -> Config:
+    """Read a YAML or JSON file.
+
+    Raises:
+        ConfigError: it cannot be read, is not YAML, or holds mistakes.
+    """
+    try:
+        return parse(yaml.safe_load(Path(path).read_text("utf-8")))
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}"]) from error
+    except yaml.YAMLError as error:
+        raise ConfigError([f"{path}: not YAML: {error}"]) from error
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _api_key(reader: _Reader) -> ApiKey:
+    from mcp_gateway.auth import digest
+
+    name, sha256, value = reader.take("name", str, "default"), reader.take("sha256", str, ""), reader.secret("file")
+    reader.done()
+    if not sha256 and not value:
+        reader.errors.append(f"{reader.path}: holds no key; give file or sha256 (mcp-gateway hash-key prints it)")
+    return ApiKey(name, sha256.lower() or digest(value))
+
+
+def _server(reader: _Reader) -> Server:
+    name = reader.take("name", str, "", lambda v: bool(NAME.fullmatch(v)) and len(v) <= 32)
+    if not name:
+        reader.errors.append(
+            f"{reader.at('name')}: missing or not allowed; use lower-case letters, digits, single - or _"
+        )
+    url, urls = reader.take("url", str, ""), reader.words("urls", ())
+    urls = (url, *urls) if url else urls
+    dns = None
+    if "dns" in reader.left:
+        section = reader.section("dns")
+        dns = Dns(section.take("name", str, ""), section.take("port", int, 8000), section.take("path", str, "/mcp"))
+        section.done()
+        if not dns.name:
+            reader.errors.append(f"{section.at('name')}: missing; name what to resolve, such as tasks.mcp_time")
+    if bool(urls) == bool(dns):
+        reader.errors.append(f"{reader.path}: give exactly one of url, urls and dns")
+    for value in urls:
+        if urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname:
+            reader.errors.append(f"{reader.path}.url: {value!r} is no http(s) URL")
+    tools, headers = reader.section("tools"), {}
+    for header, source in reader.take("headers", dict, {}).items():
+        item = _Reader(source, reader.at(f"headers.{header}"), reader.errors)
+        headers[str(header)] = item.take("prefix", str, "") + (item.secret("file") or item.take("value", str, ""))
+        item.done()
+    server = Server(
+        name=name,
+        urls=urls,
+        dns=dns,
+        sticky=reader.take("sessions", str, "stateless", lambda v: v in ("stateless", "sticky")) == "sticky",
+        concurrency=reader.take("concurrency", int, 16, lambda v: v > 0),
+        timeout_seconds=float(reader.take("timeout_seconds", (int, float), 60.0, lambda v: v > 0)),
+        host_header=reader.take("host_header", str, ""),
+        headers=headers,
+        allow=tools.words("allow", ("*",)),
+        deny=tools.words("deny", ()),
+    )
+    tools.done()
+    reader.done()
+    return server

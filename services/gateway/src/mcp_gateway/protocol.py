@@ -1,0 +1,101 @@
+"""What both eras of the protocol have in common, and what tells them apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mcp_types import (
+    CLIENT_CAPABILITIES_META_KEY,
+    CLIENT_INFO_META_KEY,
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    MISSING_REQUIRED_CLIENT_CAPABILITY,
+    PARSE_ERROR,
+    PROTOCOL_VERSION_META_KEY,
+    SERVER_INFO_META_KEY,
+    UNSUPPORTED_PROTOCOL_VERSION,
+)
+
+from mcp_gateway import __version__
+
+Json = dict[str, Any]
+
+MODERN = "2026-07-28"
+LEGACY_VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26")
+LEGACY = LEGACY_VERSIONS[0]
+RESERVED_META = "io.modelcontextprotocol/"
+GATEWAY_INFO = {"name": "mcp-gateway", "version": __version__}
+
+# Own codes lie outside the range that JSON-RPC and MCP reserve (2026-07-28 basic/index, "Error codes").
+UNAVAILABLE = -31001
+BUSY = -31002
+TIMED_OUT = -31003
+LEGACY_RESOURCE_NOT_FOUND = -32002  # 2025 servers send it; 2026-07-28 forbids it
+
+LISTS = {
+    "tools/list": "tools",
+    "prompts/list": "prompts",
+    "resources/list": "resources",
+    "resources/templates/list": "resourceTemplates",
+}
+# Results that 2026-07-28 wants ttlMs and cacheScope on (server/utilities/caching).
+CACHEABLE = (*LISTS, "resources/read", "server/discover")
+CALLS = ("tools/call", "prompts/get", "resources/read", "completion/complete")
+# Methods that can be sent again: they change nothing.
+SAFE = frozenset({*CACHEABLE, "prompts/get", "completion/complete", "initialize", "ping"})
+
+__all__ = [
+    "BUSY",
+    "CACHEABLE",
+    "CALLS",
+    "CLIENT_CAPABILITIES_META_KEY",
+    "CLIENT_INFO_META_KEY",
+    "GATEWAY_INFO",
+    "INTERNAL_ERROR",
+    "INVALID_PARAMS",
+    "INVALID_REQUEST",
+    "LEGACY",
+    "LEGACY_RESOURCE_NOT_FOUND",
+    "LEGACY_VERSIONS",
+    "LISTS",
+    "METHOD_NOT_FOUND",
+    "MISSING_REQUIRED_CLIENT_CAPABILITY",
+    "MODERN",
+    "PARSE_ERROR",
+    "PROTOCOL_VERSION_META_KEY",
+    "RESERVED_META",
+    "SAFE",
+    "SERVER_INFO_META_KEY",
+    "TIMED_OUT",
+    "UNAVAILABLE",
+    "UNSUPPORTED_PROTOCOL_VERSION",
+    "Json",
+    "RpcError",
+    "error",
+    "result",
+]
+
+
+class RpcError(Exception):
+    """A JSON-RPC error to answer with."""
+
+    def __init__(self, code: int, message: str, data: Any = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.data = data
+
+
+def error(identity: Any, code: int, message: str, data: Any = None) -> Json:
+    """An error response."""
+    body: Json = {"code": code, "message": message}
+    if data is not None:
+        body["data"] = data
+    return {"jsonrpc": "2.0", "id": identity, "error": body}
+
+
+def result(identity: Any, value: Json) -> Json:
+    """A success response."""
+    return {"jsonrpc": "2.0", "id": identity, "result": value}
