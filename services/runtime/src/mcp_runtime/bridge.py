@@ -11,44 +11,78 @@ import shutil
 import time
 from collections.abc import Mapping
 
-os.environ.setdefault("FASTMCP_CHECK_FOR_UPDATES", "off")
-os.environ.setdefault("FASTMCP_SHOW_SERVER_BANNER", "false")
+import anyio
+import fastmcp
+from fastmcp.client.transports import StdioTransport
+from fastmcp.server import create_proxy
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
 
-import anyio  # noqa: E402  (fastmcp reads its settings on import)
-import fastmcp  # noqa: E402
-from fastmcp.client.transports import StdioTransport  # noqa: E402
-from fastmcp.server import create_proxy  # noqa: E402
-from starlette.requests import Request  # noqa: E402
-from starlette.responses import PlainTextResponse  # noqa: E402
-
-from mcp_runtime.spec import Spec, SpecError  # noqa: E402
+from mcp_runtime.logs import StderrPump
+from mcp_runtime.spec import Spec, SpecError
 
 READY_CACHE_SECONDS = 2.0
 READY_TIMEOUT_SECONDS = 8.0
 
 
+def child_lives(parent: int | None = None) -> bool:
+    """Whether a process (ours by default) has a child that is no zombie, as the kernel tells it."""
+    parent = parent or os.getpid()
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as handle:
+                # The second field is the name in brackets and may hold anything, brackets and blanks too.
+                state, ppid = handle.read().rpartition(")")[2].split()[:2]
+        except (OSError, ValueError):  # gone in the meantime
+            continue
+        if int(ppid) == parent and state not in "ZX":
+            return True
+    return False
+
+
 def serve(spec: Spec, env: Mapping[str, str]) -> int:
     """Bridge until SIGTERM; returns 0.
 
-    ``GET /ready`` answers 200 when the child lists at least one tool, else 503 with the reason. It asks
-    through the proxy itself: a second client on the same transport would restart the child.
+    ``GET /ready`` answers 200 when the child lists at least one tool, else 503 with the reason; it asks
+    through the proxy itself, since a second client on the same transport would restart the child.
+    ``GET /alive`` answers 200 while the child's process lives and asks as ``/ready`` does where it does not,
+    which is also what starts it again.
 
     Raises:
         SpecError: the command does not exist in this image.
     """
     if shutil.which(spec.command[0], path=env.get("PATH")) is None:
         raise SpecError(f"command {spec.command[0]!r} is not in this image; PATH={env.get('PATH')}")
-    transport = StdioTransport(spec.command[0], list(spec.command[1:]), env=dict(env), keep_alive=True)
+    stderr = StderrPump()
+    transport = StdioTransport(
+        spec.command[0], list(spec.command[1:]), env=dict(env), keep_alive=True, log_file=stderr.child_end
+    )
     proxy = create_proxy(transport, mode="auto", name=spec.name)
+    asking = anyio.Lock()
     last: tuple[float, str] = (-READY_CACHE_SECONDS, "not probed yet")
 
-    async def ready(_: Request) -> PlainTextResponse:
+    async def problem() -> str:
+        """Why the child is not ready, empty when it is; the answer is kept for a moment."""
         nonlocal last
-        if time.monotonic() - last[0] > READY_CACHE_SECONDS:
-            last = (time.monotonic(), await _problem(proxy))
-        return PlainTextResponse(last[1] or "ready", status_code=503 if last[1] else 200)
+        async with asking:
+            if time.monotonic() - last[0] > READY_CACHE_SECONDS:
+                found = await _problem(proxy)
+                if found and not child_lives() and stderr.last_words:
+                    found += f"; it ended, its last words: {stderr.last_words}"
+                last = (time.monotonic(), found)
+        return last[1]
+
+    async def ready(_: Request) -> PlainTextResponse:
+        found = await problem()
+        return PlainTextResponse(found or "ready", status_code=503 if found else 200)
+
+    async def alive(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("alive") if child_lives() else await ready(request)
 
     proxy.custom_route("/ready", methods=["GET"])(ready)
+    proxy.custom_route("/alive", methods=["GET"])(alive)
     proxy.run(
         transport="http",
         host="0.0.0.0",
@@ -68,7 +102,7 @@ async def _problem(proxy: fastmcp.FastMCP) -> str:
                 tools = await client.list_tools()
     except TimeoutError:
         return f"the stdio server did not list its tools within {READY_TIMEOUT_SECONDS:.0f} s"
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         # Whatever the child or the client library raises means the same thing here: not ready.
         return f"the stdio server cannot list its tools: {type(error).__name__}: {error}"[:500]
     return "" if tools else "the stdio server lists no tools"

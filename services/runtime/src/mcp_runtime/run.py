@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 
 from mcp_runtime.spec import Spec, SpecError, load
 
-SERVER_PYTHON = "/opt/server/venv/bin/python"
-APP_DIR = "/opt/server/app"
+SERVER_DIR = os.environ.get("MCP_SERVER_DIR", "/opt/server")
 SECRETS_DIR = os.environ.get("MCP_SECRETS_DIR", "/run/secrets")
+
+# Read when fastmcp is imported: no question to PyPI at the start, no banner in the log.
+FASTMCP_SETTINGS = {"FASTMCP_CHECK_FOR_UPDATES": "off", "FASTMCP_SHOW_SERVER_BANNER": "false"}
 
 
 def server_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -38,18 +41,20 @@ def server_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def prepare(spec: Spec, env: Mapping[str, str]) -> None:
-    """Run the preparing commands in order; a failing one ends the start with its name and exit code."""
+    """Run the preparing commands in order, except those whose ``creates`` exists already.
+
+    Raises:
+        SpecError: a command does not exist or ends with an exit code other than 0.
+    """
     for step in spec.prepare:
-        argv = step.get("run", []) if isinstance(step, dict) else list(step)
-        creates = step.get("creates") if isinstance(step, dict) else None
-        if creates and os.path.exists(creates):
+        if step.creates and os.path.exists(step.creates):
             continue
         try:
-            done = subprocess.run(argv, env=dict(env), check=False)
+            done = subprocess.run(step.run, env=dict(env), check=False)
         except OSError as error:
-            raise SpecError(f"prepare step {argv}: {error.strerror}") from error
+            raise SpecError(f"prepare step {list(step.run)}: {error.strerror}") from error
         if done.returncode != 0:
-            raise SpecError(f"prepare step {argv} ended with exit code {done.returncode}")
+            raise SpecError(f"prepare step {list(step.run)} ended with exit code {done.returncode}")
 
 
 def main() -> int:
@@ -61,11 +66,14 @@ def main() -> int:
         if spec.transport == "http":
             os.execvpe(spec.command[0], list(spec.command), env)
         if spec.transport == "python":
-            package_dir = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-            serve = os.path.join(package_dir, "mcp_runtime", "serve.py")
-            env["PYTHONPATH"] = os.pathsep.join(p for p in (APP_DIR, env.get("PYTHONPATH", "")) if p)
-            python = SERVER_PYTHON if os.path.exists(SERVER_PYTHON) else sys.executable
+            serve = os.path.join(os.path.dirname(os.path.abspath(__file__)), "serve.py")
+            app_dir = os.path.join(SERVER_DIR, "app")
+            env["PYTHONPATH"] = os.pathsep.join(p for p in (app_dir, env.get("PYTHONPATH", "")) if p)
+            python = os.path.join(SERVER_DIR, "venv", "bin", "python")
             os.execve(python, [python, serve, spec.module, str(spec.port), spec.path], env)
+        os.environ.update(FASTMCP_SETTINGS)
+        # uvicorn raises the signal again once it has shut down: a stop that was asked for is no failure.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         if spec.transport == "stdio":
             from mcp_runtime import bridge
 
@@ -73,8 +81,8 @@ def main() -> int:
         from mcp_runtime import openapi
 
         return openapi.serve(spec, env)
-    except FileNotFoundError as error:
-        print(f"mcp-runtime: {error.filename}: no such command in this image", file=sys.stderr)
+    except (FileNotFoundError, PermissionError) as error:
+        print(f"mcp-runtime: cannot run {error.filename}: {error.strerror} in this image", file=sys.stderr)
     except SpecError as error:
         print(f"mcp-runtime: {error}", file=sys.stderr)
     return 78  # EX_CONFIG of sysexits.h: trying again without a change is pointless
