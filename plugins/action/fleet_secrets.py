@@ -28,6 +28,7 @@ class ActionModule(ActionBase):
             values = Controller(task_vars["inventory_dir"]).secret_values(fleet["secrets"])
         except FleetError as error:
             return result | {"failed": True, "msg": str(error), "errors": error.errors}
-        objects = {secret["name"]: secret["object"] for secret in task_vars["fleet_plan"]["secrets"]}
-        named = {objects[name]: value for name, value in values.items()}
+        # Only what a service mounts becomes a Swarm secret.
+        used = task_vars["fleet_plan"]["stack"]["secrets"]
+        named = {item["name"]: values[name] for name, item in used.items()}
         return result | {"changed": False, "values": named, "_ansible_no_log": True}

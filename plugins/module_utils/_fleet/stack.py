@@ -59,7 +59,7 @@ def _common(fleet_name: str, part: str, image: str) -> Service:
         "image": image,
         "cap_drop": ["ALL"],
         "read_only": True,
-        "tmpfs": ["/tmp:size=256m,mode=1777"],
+        "volumes": [{"type": "tmpfs", "target": "/tmp", "tmpfs": {"size": 268435456}}],
         "logging": {"driver": "json-file", "options": {"max-size": "10m", "max-file": "3"}},
         "labels": {f"{LABEL}.fleet": fleet_name, f"{LABEL}.part": part},
         "deploy": {
@@ -109,7 +109,7 @@ def _edge(fleet: Mapping[str, Any], refs: Mapping[str, str], edge_dir: str) -> S
         for target, published in ((EDGE_HTTPS_PORT, edge["port"]), (EDGE_HTTP_PORT, edge["http_port"]))
         if published
     ]
-    service["volumes"] = [
+    service["volumes"] += [
         {"type": "volume", "source": "edge_data", "target": "/data"},
         {"type": "bind", "source": edge_dir, "target": "/etc/caddy", "read_only": True},
     ]
@@ -137,7 +137,7 @@ def _server(server: dict[str, Any], fleet_name: str, secrets: Mapping[str, str])
     if not server["read_only"]:
         del service["read_only"]
     if server["volumes"]:
-        service["volumes"] = [
+        service["volumes"] += [
             {"type": "volume", "source": f"{server['service']}_{name}", "target": path}
             for name, path in server["volumes"].items()
         ]

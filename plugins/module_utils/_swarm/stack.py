@@ -1,0 +1,172 @@
+# Copyright: (c) 2026, Sophia AI
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Apply a stack file and remove a stack."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import tempfile
+import time
+from typing import Any
+
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import (
+    LABEL,
+    Swarm,
+    SwarmError,
+    docker_command,
+)
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.objects import prune_objects
+
+REMOVAL_SECONDS = 120.0
+
+
+def document(stack: dict[str, Any]) -> str:
+    """The stack file's text. JSON is YAML, and PyYAML need not be on the node."""
+    return "# Written by sophia_ai.mcp_swarm; docker stack deploy -c takes it as it is.\n" + json.dumps(stack, indent=2) + "\n"
+
+
+def write_file(path: str, text: str) -> bool:
+    """Replace a file in one step; returns whether its contents changed."""
+    try:
+        with open(path, encoding="utf-8") as handle:
+            if handle.read() == text:
+                return False
+    except OSError:
+        pass
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    handle_fd, temporary = tempfile.mkstemp(dir=os.path.dirname(path))
+    with os.fdopen(handle_fd, "w", encoding="utf-8") as handle:
+        handle.write(text)
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+    return True
+
+
+def comparable(service: dict[str, Any]) -> dict[str, Any]:
+    """A service's specification without what every deploy rewrites."""
+    spec: dict[str, Any] = json.loads(json.dumps(service["Spec"]))
+    spec.get("TaskTemplate", {}).pop("ForceUpdate", None)
+    return spec
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """What changed, one line per service, in people's words."""
+    lines = []
+    for name in sorted({*before, *after}):
+        if name not in before:
+            lines.append(f"{name}: new")
+        elif name not in after:
+            lines.append(f"{name}: removed")
+        elif (old := comparable(before[name])) != (new := comparable(after[name])):
+            lines.append(f"{name}: {', '.join(_changed(old, new)) or 'changed'}")
+    return lines
+
+
+def _changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    def container(spec: dict[str, Any]) -> dict[str, Any]:
+        return dict(spec["TaskTemplate"].get("ContainerSpec") or {})
+
+    parts = []
+    if container(old).get("Image") != container(new).get("Image"):
+        parts.append(f"image {container(old).get('Image')} -> {container(new).get('Image')}")
+    if old.get("Mode") != new.get("Mode"):
+        parts.append(f"replicas {_replicas(old)} -> {_replicas(new)}")
+    for key, word in (("Env", "environment"), ("Secrets", "secrets"), ("Configs", "configuration"), ("Mounts", "mounts")):
+        if container(old).get(key) != container(new).get(key):
+            parts.append(word)
+    if old["TaskTemplate"].get("Resources") != new["TaskTemplate"].get("Resources"):
+        parts.append("resources")
+    return parts
+
+
+def _replicas(spec: dict[str, Any]) -> str:
+    return str(((spec.get("Mode") or {}).get("Replicated") or {}).get("Replicas", "global"))
+
+
+def taken_ports(swarm: Swarm, stack_name: str, stack: dict[str, Any]) -> list[str]:
+    """Host ports the stack wants that something else on this node holds."""
+    ours = {
+        port["PublishedPort"]
+        for service in swarm.services(stack_name).values()
+        for port in (service["Spec"].get("EndpointSpec") or {}).get("Ports") or []
+    }
+    problems = []
+    for name, service in stack["services"].items():
+        for port in service.get("ports") or []:
+            published = port["published"]
+            if published in ours:
+                continue
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("0.0.0.0", published))
+                except OSError as error:
+                    problems.append(f"port {published} of {name}: {error.strerror}")
+    return problems
+
+
+def apply(stack_name: str, path: str) -> None:
+    """``docker stack deploy``; convergence is watched by the caller.
+
+    Raises:
+        SwarmError: with what the engine refused.
+    """
+    code, output = docker_command(
+        "stack", "deploy", "--prune", "--resolve-image", "never", "--detach=true", "--compose-file", path, stack_name
+    )
+    if code != 0 and "unknown flag: --detach" in output:  # clients before 26 never wait
+        code, output = docker_command(
+            "stack", "deploy", "--prune", "--resolve-image", "never", "--compose-file", path, stack_name
+        )
+    if code != 0:
+        wrong = [line for line in output.splitlines() if not re.match(r"(?:Updating|Creating) ", line)]
+        raise SwarmError(f"the engine refused the stack file {path}: {' '.join(wrong)}; what ran before still runs")
+
+
+def remove(swarm: Swarm, fleet: str, volumes: bool) -> list[str]:
+    """Remove the fleet: services, secrets, configs, networks and, if told, volumes; returns what went.
+
+    Waits until containers and network endpoints are gone, for only then can networks and volumes go.
+
+    Raises:
+        SwarmError: something did not go within two minutes.
+    """
+    gone = sorted(swarm.services(fleet))
+    for name in gone:
+        swarm.api.remove_service(name)
+    containers = {"label": f"com.docker.stack.namespace={fleet}"}
+    _until(lambda: not swarm.api.containers(all=True, filters=containers), "containers of the fleet")
+    gone += prune_objects(swarm, fleet, set())
+    mine = {"label": f"{LABEL}.fleet={fleet}"}
+    for network in swarm.api.networks(filters=mine):
+        _until(lambda n=network: _removed(swarm.api.remove_network, n["Id"]), f"the network {network['Name']}")
+        gone.append(network["Name"])
+    if volumes:
+        for volume in swarm.api.volumes(filters=mine)["Volumes"] or []:
+            _until(lambda v=volume: _removed(swarm.api.remove_volume, v["Name"]), f"the volume {volume['Name']}")
+            gone.append(volume["Name"])
+    return gone
+
+
+def _removed(function: Any, identity: str) -> bool:
+    from docker.errors import APIError, NotFound
+
+    try:
+        function(identity)
+    except NotFound:
+        return True
+    except APIError:  # still in use; the caller tries again for a while
+        return False
+    return True
+
+
+def _until(done: Any, what: str) -> None:
+    deadline = time.monotonic() + REMOVAL_SECONDS
+    while not done():
+        if time.monotonic() > deadline:
+            raise SwarmError(f"{what}: still there after {REMOVAL_SECONDS:.0f} s; look at docker ps and run again")
+        time.sleep(0.5)

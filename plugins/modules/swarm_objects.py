@@ -1,0 +1,88 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, Sophia AI
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Networks, secrets and configs of a fleet."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: swarm_objects
+short_description: Make a fleet's networks, secrets and configs
+version_added: 0.1.0
+description:
+  - Secrets and configs are named by their content, so one that exists is never touched; missing ones are made.
+  - Everything carries the label C(ai.sophia.mcp.fleet) of its fleet.
+author:
+  - Sophia AI (@sophia-ai)
+requirements:
+  - docker (Python)
+options:
+  fleet:
+    description: Name of the fleet.
+    type: str
+    required: true
+  networks:
+    description: Overlay networks, each with C(name), C(subnet) and C(internal).
+    type: list
+    elements: dict
+    default: []
+  secrets:
+    description: Name to value.
+    type: dict
+    default: {}
+  configs:
+    description: Name to content.
+    type: dict
+    default: {}
+attributes:
+  check_mode:
+    description: Reports what would be made.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Make what the stack refers to
+  sophia_ai.mcp_swarm.swarm_objects:
+    fleet: mcp
+    networks: "{{ fleet_plan.networks }}"
+    secrets: "{{ fleet_secrets['values'] }}"
+"""
+
+RETURN = r"""
+made:
+  description: Names of the objects that did not exist.
+  returned: success
+  type: list
+  elements: str
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import Swarm, SwarmError
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.objects import ensure_networks, ensure_objects
+
+
+def main() -> None:
+    """The module."""
+    module = AnsibleModule(
+        argument_spec={
+            "fleet": {"type": "str", "required": True},
+            "networks": {"type": "list", "elements": "dict", "default": []},
+            "secrets": {"type": "dict", "default": {}, "no_log": True},
+            "configs": {"type": "dict", "default": {}},
+        },
+        supports_check_mode=True,
+    )
+    fleet, check = module.params["fleet"], module.check_mode
+    try:
+        swarm = Swarm()
+        made = ensure_networks(swarm, fleet, module.params["networks"], check)
+        made += ensure_objects(swarm, fleet, "secrets", module.params["secrets"], check)
+        made += ensure_objects(swarm, fleet, "configs", module.params["configs"], check)
+    except SwarmError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=bool(made), made=made)
+
+
+if __name__ == "__main__":
+    main()
