@@ -46,6 +46,16 @@ def test_related_texts_are_nearer_than_unrelated_ones(embed: Embedder) -> None:
     assert cat @ invoice < 0.2
 
 
+def test_the_inference_library_keeps_its_telemetry_to_itself(tmp_path: Path) -> None:
+    # It keeps a device id below the home directory once it reports; CI would switch it off by itself.
+    env = {"HOME": str(tmp_path), "PYTHONPATH": str(SERVERS)}
+    if library := os.environ.get("LD_LIBRARY_PATH"):
+        env["LD_LIBRARY_PATH"] = library
+    code = "from backend.mcp_servers.ai_memory.embedding import Embedder; Embedder()(['x'])"
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_vectors_have_length_one_and_do_not_depend_on_their_company(embed: Embedder) -> None:
     long = "word " * 1000
     together = embed(["short", long, "x" * MAX_TEXT])

