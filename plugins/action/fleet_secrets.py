@@ -29,6 +29,6 @@ class ActionModule(ActionBase):
         except FleetError as error:
             return result | {"failed": True, "msg": str(error), "errors": error.errors}
         # Only what a service mounts becomes a Swarm secret.
-        used = task_vars["fleet_plan"]["stack"]["secrets"]
+        used = task_vars["ansible_facts"]["fleet_plan"]["stack"]["secrets"]
         named = {item["name"]: values[name] for name, item in used.items()}
         return result | {"changed": False, "values": named, "_ansible_no_log": True}

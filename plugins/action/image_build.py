@@ -34,7 +34,7 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         self._vars: dict[str, Any] = task_vars or {}
         self._controller = Controller(self._vars["inventory_dir"])
-        plan = self._vars["fleet_plan"]
+        plan = self._vars["ansible_facts"]["fleet_plan"]
         facts: dict[str, Any] = {}
         missing = self._missing(plan)
         if plan["missing_locks"] and not self._task.check_mode:
