@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ipaddress
 import json
 
 from .facts import Facts
@@ -55,6 +56,8 @@ def compile_fleet(catalogue: Any, settings: Any, facts: Facts) -> dict[str, Any]
     edge = dict(fleet["edge"])
     port = "" if edge["port"] == 443 else f":{edge['port']}"
     edge["url"] = f"https://{edge['hosts'][0]}{port}"
+    # A client that connects by address sends no server name; then the certificate of an address is the right one.
+    edge["default_sni"] = next((host for host in edge["hosts"] if is_address(host)), edge["hosts"][0])
     edge["upstream"] = {"dns": f"tasks.{name}_gateway", "port": PORT}
     objects = {secret["name"]: secret["object"] for secret in secrets}
     plan = {
@@ -84,6 +87,15 @@ def compile_fleet(catalogue: Any, settings: Any, facts: Facts) -> dict[str, Any]
         },
     }
     return plan | {"digest": content_digest(plan)}
+
+
+def is_address(host: str) -> bool:
+    """Whether a host is an IP address."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _server(entry: dict[str, Any], refs: dict[str, str], stack_name: str, gpu_nodes: int) -> dict[str, Any]:
