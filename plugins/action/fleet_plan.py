@@ -5,11 +5,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validate import FleetError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._controller import Controller
+
+display = Display()
 
 
 class ActionModule(ActionBase):
@@ -21,7 +26,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, args = self.validate_argument_spec(
-            {"resolve_secrets": {"type": "bool", "default": True}}
+            {"resolve_secrets": {"type": "bool", "default": True}, "write_dir": {"type": "path"}}
         )
         task_vars = task_vars or {}
         try:
@@ -33,8 +38,37 @@ class ActionModule(ActionBase):
             )
         except FleetError as error:
             return result | {"failed": True, "msg": str(error), "errors": error.errors}
+        if args["write_dir"]:
+            directory = Path(args["write_dir"])
+            write_plan(plan, directory)
+            display.display("\n".join([*describe(plan), "", f"Everything it says, to read: {directory}", ""]))
         return result | {"changed": False, "ansible_facts": {"fleet_plan": plan}}
 
     def variable(self, name: str, task_vars: dict[str, Any]) -> Any:
         """An inventory variable with its templates resolved; None where it is not defined."""
         return self._templar.template(task_vars[name]) if name in task_vars else None
+
+
+def describe(plan: dict[str, Any]) -> list[str]:
+    """The plan in a few lines."""
+    lines = [f"Fleet {plan['fleet']}, plan {plan['digest'][:12]}: {len(plan['servers'])} servers at {plan['client']['url']}"]
+    for server in plan["servers"]:
+        lines.append(
+            f"  {server['name']:<20} {server['kind']:<8} x{server['replicas']}  {server['sessions']:<9}  gpu {server['gpu']:<9}"
+            f"  {server['cpus']:g} cpus  {server['memory']:<6} {server['image'] or server['url']}"
+        )
+    return lines
+
+
+def write_plan(plan: dict[str, Any], directory: Path) -> None:
+    """The plan as files: the stack, the gateway's configuration, and each image's build context but its source trees."""
+    texts = {
+        "plan.json": json.dumps(plan, indent=2) + "\n",
+        "docker-compose.cloud.yml": json.dumps(plan["stack"], indent=2) + "\n",
+        **{f"{config['name']}.json": config["content"] for config in plan["configs"]},
+        **{f"images/{i['name']}/{name}": text for i in plan["images"] for name, text in i["files"].items()},
+    }
+    for name, text in texts.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")

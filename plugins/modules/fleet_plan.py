@@ -20,6 +20,9 @@ options:
     description: Whether the sources of secrets are read. Without them the plan can be inspected, but not deployed.
     type: bool
     default: true
+  write_dir:
+    description: Directory on the controller where the plan is written for people, Dockerfiles and stack file included.
+    type: path
 attributes:
   check_mode:
     description: Runs in check mode as well.

@@ -1,0 +1,50 @@
+# Everything a person types. `make help` lists it.
+INVENTORY ?= inventories/local
+ARGS ?=
+PLAYBOOK = scripts/playbook -i $(INVENTORY) $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help up down plan verify status check lint test bench lock docs bootstrap clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+up: ## bring the fleet to what the inventory says, and prove it
+	@$(PLAYBOOK) site.yml
+
+down: ## remove the fleet and everything it made (data too; ARGS="-e teardown_volumes=false" keeps it)
+	@$(PLAYBOOK) playbooks/teardown.yml
+
+plan: ## show what the inventory compiles to; changes nothing
+	@$(PLAYBOOK) playbooks/plan.yml -e plan_dir=$(CURDIR)/.cache/plan/$(notdir $(INVENTORY)) -e plan_secrets=false
+
+verify: ## ask every server through the edge
+	@$(PLAYBOOK) playbooks/verify.yml
+
+status: ## services, tasks and what failed last
+	@$(PLAYBOOK) playbooks/status.yml
+
+check: ## linters, types, unit tests: the fast part
+	@scripts/test check
+
+lint: ## linters alone
+	@scripts/test lint
+
+test: ## everything, on real engines
+	@scripts/test all
+
+bench: ## measure what docs/performance.md states
+	@scripts/bench
+
+docs: ## write docs/catalogue.md anew from the schema
+	@scripts/bootstrap && .venv/bin/python scripts/catalogue_docs.py --write
+
+lock: ## resolve the controller's and the services' dependencies anew
+	@scripts/bootstrap --dev
+	@for project in . services/gateway services/runtime servers; do (cd $$project && uv lock --upgrade); done
+
+bootstrap: ## only make the private environment in .venv
+	@scripts/bootstrap
+
+clean: ## remove the private environment and caches
+	rm -rf .venv .tools .cache .ansible .mypy_cache .ruff_cache .pytest_cache dist
