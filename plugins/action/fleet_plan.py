@@ -11,6 +11,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validate import FleetError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._controller import Controller
 
@@ -51,17 +52,19 @@ class ActionModule(ActionBase):
 
 def describe(plan: dict[str, Any]) -> list[str]:
     """The plan in a few lines."""
-    lines = [f"Fleet {plan['fleet']}, plan {plan['digest'][:12]}: {len(plan['servers'])} servers at {plan['client']['url']}"]
+    count, url = len(plan["servers"]), plan["client"]["url"]
+    lines = [f"Fleet {plan['fleet']}, plan {plan['digest'][:12]}: {count} servers at {url}"]
     for server in plan["servers"]:
         lines.append(
-            f"  {server['name']:<20} {server['kind']:<8} x{server['replicas']}  {server['sessions']:<9}  gpu {server['gpu']:<9}"
-            f"  {server['cpus']:g} cpus  {server['memory']:<6} {server['image'] or server['url']}"
+            f"  {server['name']:<20} {server['kind']:<8} x{server['replicas']}  {server['sessions']:<9} "
+            f" gpu {server['gpu']:<9}  {server['cpus']:g} cpus  {server['memory']:<6}"
+            f" {server['image'] or server['url']}"
         )
     return lines
 
 
 def write_plan(plan: dict[str, Any], directory: Path) -> None:
-    """The plan as files: the stack, the gateway's configuration, and each image's build context but its source trees."""
+    """The plan as files: stack, gateway configuration, and each image's build context without its source trees."""
     texts = {
         "plan.json": json.dumps(plan, indent=2) + "\n",
         "docker-compose.cloud.yml": json.dumps(plan["stack"], indent=2) + "\n",

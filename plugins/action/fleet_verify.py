@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _probe, _verdict
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._controller import Controller
 
@@ -54,10 +55,10 @@ class ActionModule(ActionBase):
         state.parent.mkdir(parents=True, exist_ok=True)
         state.write_text(json.dumps(report, indent=2) + "\n", "utf-8")
         broken = [f"{seen.name}: {seen.problem}" for seen in servers if seen.problem]
-        causes = problems + [text.replace("<fleet>", plan["fleet"]) for text in broken if not text.endswith(": not asked")]
+        causes = problems or [text.replace("<fleet>", plan["fleet"]) for text in broken]
         display.display("\n" + "\n".join([*_verdict.table(servers), "", line, ""]))
         result |= {"changed": False, "report_file": str(state), "verification": report}
         if problems or broken:
-            return result | {"failed": True, "msg": "\n".join([line, *(causes or broken)])}
+            return result | {"failed": True, "msg": "\n".join([line, *causes])}
         display.display("\n".join([*_verdict.client_lines(plan["client"]), ""]))
         return result | {"msg": line}

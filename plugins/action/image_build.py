@@ -15,6 +15,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet import dockerfiles
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._controller import Controller, tree_files
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._progress import run_with_progress
@@ -41,7 +42,8 @@ class ActionModule(ActionBase):
             bases = [image for image in plan["images"] if image["name"] in ("os", "builder")]
             self._build(plan, [image for image in bases if image["name"] in missing])
             self._lock(plan)
-            plan = self._controller.compile(self._template("mcp_servers"), self._template("mcp_fleet"), self._gpu_nodes())
+            catalogue, settings = self._template("mcp_servers"), self._template("mcp_fleet")
+            plan = self._controller.compile(catalogue, settings, self._gpu_nodes())
             facts = {"ansible_facts": {"fleet_plan": plan}}
             missing = self._missing(plan)
         if self._task.check_mode or not missing:

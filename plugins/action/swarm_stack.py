@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._progress import run_with_progress
 
 

@@ -11,7 +11,7 @@ module: fleet_plan
 short_description: Compile the inventory into the fleet plan
 version_added: 0.1.0
 description:
-  - Derives everything about the fleet from the variables C(mcp_servers) and C(mcp_fleet) and sets the fact C(fleet_plan).
+  - Derives everything about the fleet from the variables C(mcp_servers) and C(mcp_fleet); sets the fact C(fleet_plan).
   - Every mistake is reported at once, with its place, its value and the fix. No host is contacted.
 author:
   - Sophia AI (@sophia-ai)

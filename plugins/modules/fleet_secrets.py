@@ -11,7 +11,8 @@ module: fleet_secrets
 short_description: Resolve the fleet's secrets on the controller
 version_added: 0.1.0
 description:
-  - Reads every secret of C(mcp_fleet.secrets) from its source; generated ones are made once and kept beside the inventory.
+  - Reads every secret of C(mcp_fleet.secrets) from its source; generated ones are made once and kept beside the
+    inventory.
   - Needs the fact C(fleet_plan). Its result is never logged.
 author:
   - Sophia AI (@sophia-ai)

@@ -12,9 +12,9 @@ short_description: Prove through the edge that every server of the fleet works
 version_added: 0.1.0
 description:
   - Asks the fleet as a client does, with the official Python SDK, over TLS, with the API key.
-  - A server is operational when it introduced itself, listed at least one tool there and at the merged endpoint, gave the
-    catalogue's check the expected answer, within its latency target, with every replica healthy. Without a key the answer
-    must be 401.
+  - A server is operational when it introduced itself, listed at least one tool there and at the merged endpoint, gave
+    the catalogue's check the expected answer, within its latency target, with every replica healthy. Without a key the
+    answer must be 401.
   - Shows a table and the line C(N/N operational), and writes the same as JSON to C(.state/verification.json) beside the
     inventory. Fails with each broken server's cause and next step.
   - Needs the fact C(fleet_plan).

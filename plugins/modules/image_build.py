@@ -13,7 +13,8 @@ version_added: 0.1.0
 description:
   - Builds every image of the fleet plan that the engine does not have yet, each as soon as those it needs are there.
   - Images are named by their content, so an image that exists is never built again.
-  - Lock files that the plan misses are resolved first, in a container of the builder image, and written beside the inventory.
+  - Lock files that the plan misses are resolved first, in a container of the builder image, and written beside the
+    inventory.
   - Progress is shown while it runs. The contexts stay below O(build_dir) for reading and for building by hand.
 author:
   - Sophia AI (@sophia-ai)
@@ -83,6 +84,7 @@ import tarfile
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.builder import Builder, Progress
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.docker_cli import Docker
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.errors import BuildError
@@ -123,9 +125,8 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     reasons = [reason for reason in outcome.failed.values() if reason]
     if reasons:
         count = len(reasons)
-        raise BuildError(
-            f"{count} image{'s' if count > 1 else ''} could not be built; what ran before still runs.\n" + "\n".join(reasons)
-        )
+        head = f"{count} image{'s' if count > 1 else ''} could not be built; what ran before still runs."
+        raise BuildError("\n".join([head, *reasons]))
     return result | {"changed": bool(outcome.built), "built": outcome.built}
 
 

@@ -58,6 +58,7 @@ made:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import Swarm, SwarmError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.objects import ensure_networks, ensure_objects
 

@@ -80,6 +80,7 @@ failures:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.builder import Progress
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import Swarm, SwarmError
@@ -140,7 +141,8 @@ def main() -> None:
         if module.params["state"] == "present":
             module.exit_json(**deploy(module, swarm))
         fleet = module.params["name"]
-        gone = sorted(swarm.services(fleet)) if module.check_mode else stacks.remove(swarm, fleet, module.params["volumes"])
+        there = sorted(swarm.services(fleet))
+        gone = there if module.check_mode else stacks.remove(swarm, fleet, module.params["volumes"])
         module.exit_json(changed=bool(gone), removed=gone)
     except SwarmError as error:
         module.fail_json(msg=str(error))

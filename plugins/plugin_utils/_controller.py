@@ -142,7 +142,7 @@ def tree_files(root: Path) -> Iterator[Path]:
     """The files of a source tree that belong into an image, in a fixed order."""
 
     def wanted(names: Iterable[str]) -> list[str]:
-        return sorted(n for n in names if not n.startswith(".") and not n.startswith("__pycache__") and not n.endswith(".egg-info"))
+        return sorted(n for n in names if not n.startswith((".", "__pycache__")) and not n.endswith(".egg-info"))
 
     for directory, names, files in os.walk(root):
         names[:] = [n for n in wanted(names) if n not in SKIPPED_DIRECTORIES]

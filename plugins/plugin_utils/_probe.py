@@ -21,7 +21,7 @@ try:
 
     MISSING = ""
 except ImportError as error:  # the controller's environment is not ours to assume
-    MISSING = f"verification needs the Python package mcp (2.3 or newer) on the controller ({error}); run: make bootstrap"
+    MISSING = f"verification needs the Python package mcp >= 2.3 on the controller ({error}); run: make bootstrap"
 
 SIDE_BY_SIDE = 4
 SAMPLES = 5
@@ -83,7 +83,8 @@ class Probe:
             async with self._http() as http:
                 answer = await self._patiently(lambda: http.post(f"{self._base}/mcp", json={}))
         except Exception as failure:
-            return [f"{self._base} does not answer: {cause(failure)}; look at: docker service ps {self._plan['fleet']}_edge"]
+            edge = f"{self._plan['fleet']}_edge"
+            return [f"{self._base} does not answer: {cause(failure)}; look at: docker service ps {edge}"]
         if answer.status_code != 401:
             return [f"{self._base}/mcp answered {answer.status_code} to a request without a key; it must be 401"]
         return []
@@ -171,7 +172,7 @@ async def _all_tools(client: Client) -> list[str]:
 
 def cause(failure: BaseException) -> str:
     """The innermost reason; task groups of the SDK wrap it."""
-    while isinstance(failure, BaseExceptionGroup):
+    while hasattr(failure, "exceptions"):
         failure = failure.exceptions[0]
     text = str(failure) or type(failure).__name__
     if isinstance(failure, TimeoutError):

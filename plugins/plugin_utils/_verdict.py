@@ -70,9 +70,11 @@ class Seen:
         if not self.tools:
             return f"it lists no tools; {logs}"
         if self.merged < len(self.tools):
-            return f"/mcp lists {self.merged} of its {len(self.tools)} tools; look at: docker service logs <fleet>_gateway"
+            listed = f"/mcp lists {self.merged} of its {len(self.tools)} tools"
+            return f"{listed}; look at: docker service logs <fleet>_gateway"
         if self.call and self.expected not in self.result:
-            return f"{self.call} answered {_short(self.result)!r}, not {self.expected!r}; correct its check or the server"
+            answered = f"{self.call} answered {_short(self.result)!r}, not {self.expected!r}"
+            return f"{answered}; correct its check or the server"
         if self.p50_ms is not None and self.p50_ms > self.target_ms:
             return (
                 f"the median call took {self.p50_ms} ms, its latency_target_ms is {self.target_ms:g};"

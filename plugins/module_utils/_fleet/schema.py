@@ -200,7 +200,7 @@ SERVER: Mapping[str, Key] = {
         },
     ),
     "latency_target_ms": Key(
-        "int", "Slowest acceptable median of tools/list, in milliseconds.", default=2000, minimum=1
+        "int", "Slowest acceptable median of the verification's calls, in milliseconds.", default=2000, minimum=1
     ),
     "constraints": _words("Swarm placement constraints.", default=()),
 }

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .gateway_config import PORT as GATEWAY_PORT
-
 LABEL = "ai.sophia.mcp"
 CONFIG_TARGET = "/etc/mcp-gateway/config.yaml"
 EDGE_HTTPS_PORT = 8443
@@ -43,12 +41,12 @@ def stack(
         **{s["service"]: _server(s, name, secrets) for s in servers if s["image"]},
     }
     used = {item["source"] for service in services.values() for item in service.get("secrets", [])}
-    volumes = {"edge_data": {}} | {f"{s['service']}_{v}": {} for s in servers if s["image"] for v in s["volumes"]}
+    kept = ["edge_data", *(f"{s['service']}_{v}" for s in servers if s["image"] for v in s["volumes"])]
     return {
         "version": "3.8",
         "services": services,
         "networks": {tier: {"external": True, "name": f"{name}_{tier}"} for tier in ("edge", "backend", "egress")},
-        "volumes": {v: {"name": f"{name}_{v}", "labels": {f"{LABEL}.fleet": name}} for v in volumes},
+        "volumes": {v: {"name": f"{name}_{v}", "labels": {f"{LABEL}.fleet": name}} for v in kept},
         "secrets": {s: {"external": True, "name": secrets[s]} for s in sorted(used)},
         "configs": {"gateway": {"external": True, "name": gateway_config}},
     }

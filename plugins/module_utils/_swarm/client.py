@@ -34,7 +34,9 @@ class Swarm:
 
     def __init__(self) -> None:
         if DOCKER_IMPORT_ERROR:
-            raise SwarmError(f"the Python package docker is missing here ({DOCKER_IMPORT_ERROR}); install python3-docker")
+            raise SwarmError(
+                f"the Python package docker is missing here ({DOCKER_IMPORT_ERROR}); install python3-docker"
+            )
         try:
             self.api: Any = docker.APIClient(version="auto", timeout=60)
             info = self.api.info()

@@ -66,7 +66,7 @@ def judge(service: dict[str, Any], tasks: list[dict[str, Any]], updated_at: str,
     pending = [task for task in mine if task["Status"]["State"] == "pending" and task["Status"].get("Err")]
     if pending and waited > NO_NODE_SECONDS:
         return Verdict("failed", "no node can run it", pending[0])
-    return Verdict("waiting", f"{running}/{desired}", (bad or pending or [None])[0])
+    return Verdict("waiting", f"{running}/{desired}", next(iter(bad or pending), None))
 
 
 def describe(swarm: Swarm, name: str, verdict: Verdict) -> str:
@@ -151,11 +151,9 @@ def watch(
             say(line)
             last_said = line
         if waited > timeout:
-            late = [
-                describe(swarm, name, Verdict("failed", f"{v.note} replicas after {timeout:.0f} s", v.task or _newest(swarm, name)))
-                for name, v in waiting.items()
-            ]
-            return converged, late
+            after = f"replicas after {timeout:.0f} s"
+            late = {n: Verdict("failed", f"{v.note} {after}", v.task or _newest(swarm, n)) for n, v in waiting.items()}
+            return converged, [describe(swarm, name, verdict) for name, verdict in late.items()]
         time.sleep(POLL_SECONDS)
 
 

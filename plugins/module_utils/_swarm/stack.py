@@ -26,7 +26,8 @@ REMOVAL_SECONDS = 120.0
 
 def document(stack: dict[str, Any]) -> str:
     """The stack file's text. JSON is YAML, and PyYAML need not be on the node."""
-    return "# Written by sophia_ai.mcp_swarm; docker stack deploy -c takes it as it is.\n" + json.dumps(stack, indent=2) + "\n"
+    head = "# Written by sophia_ai.mcp_swarm; docker stack deploy -c takes it as it is.\n"
+    return head + json.dumps(stack, indent=2) + "\n"
 
 
 def write_file(path: str, text: str) -> bool:
@@ -75,7 +76,8 @@ def _changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         parts.append(f"image {container(old).get('Image')} -> {container(new).get('Image')}")
     if old.get("Mode") != new.get("Mode"):
         parts.append(f"replicas {_replicas(old)} -> {_replicas(new)}")
-    for key, word in (("Env", "environment"), ("Secrets", "secrets"), ("Configs", "configuration"), ("Mounts", "mounts")):
+    words = {"Env": "environment", "Secrets": "secrets", "Configs": "configuration", "Mounts": "mounts"}
+    for key, word in words.items():
         if container(old).get(key) != container(new).get(key):
             parts.append(word)
     if old["TaskTemplate"].get("Resources") != new["TaskTemplate"].get("Resources"):

@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
+from runtime_harness import Launcher
+
 from mcp_runtime import run
 from mcp_runtime.logs import CUT, MAX_LINE_BYTES, StderrPump
 from mcp_runtime.spec import Spec, SpecError, Step
-from runtime_harness import Launcher
 
 
 @pytest.fixture

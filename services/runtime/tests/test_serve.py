@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mcp_runtime.openapi import read_document, without_response_bodies
 from runtime_harness import Launcher, Running
+
+from mcp_runtime.openapi import read_document, without_response_bodies
 
 pytestmark = pytest.mark.slow
 

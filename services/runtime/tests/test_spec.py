@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from mcp_runtime.spec import OpenApi, SpecError, Step, load
 
 STDIO = {"transport": "stdio", "command": ["x"]}

@@ -102,7 +102,7 @@ async def _problem(proxy: fastmcp.FastMCP) -> str:
                 tools = await client.list_tools()
     except TimeoutError:
         return f"the stdio server did not list its tools within {READY_TIMEOUT_SECONDS:.0f} s"
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         # Whatever the child or the client library raises means the same thing here: not ready.
         return f"the stdio server cannot list its tools: {type(error).__name__}: {error}"[:500]
     return "" if tools else "the stdio server lists no tools"

@@ -82,7 +82,7 @@ def main() -> int:
     """Exit code 0 (ready) or 1, with one line that says why."""
     try:
         check()
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         # A probe must answer in one line whatever happens; the type tells an unforeseen failure apart.
         known = type(error).__name__ in ("NotReady", "SpecError")
         print(f"not ready: {error}" if known else f"not ready: {type(error).__name__}: {error}")
