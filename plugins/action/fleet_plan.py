@@ -26,7 +26,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, args = self.validate_argument_spec(
+        dummy, args = self.validate_argument_spec(
             {"resolve_secrets": {"type": "bool", "default": True}, "write_dir": {"type": "path"}}
         )
         task_vars = task_vars or {}

@@ -25,11 +25,11 @@ class ActionModule(ActionBase):
         variables = {name: self._templar.template(task_vars.get(name)) for name in ("mcp_servers", "mcp_fleet")}
         gpu_nodes = sum(1 for host in task_vars["hostvars"].values() if host.get("mcp_node_gpus"))
         try:
-            _, fleet = validate(variables["mcp_servers"], variables["mcp_fleet"], gpu_nodes)
+            dummy, fleet = validate(variables["mcp_servers"], variables["mcp_fleet"], gpu_nodes)
             values = Controller(task_vars["inventory_dir"]).secret_values(fleet["secrets"])
         except FleetError as error:
             return result | {"failed": True, "msg": str(error), "errors": error.errors}
         # Only what a service mounts becomes a Swarm secret.
         used = task_vars["ansible_facts"]["fleet_plan"]["stack"]["secrets"]
         named = {item["name"]: values[name] for name, item in used.items()}
-        return result | {"changed": False, "values": named, "_ansible_no_log": True}
+        return result | {"changed": False, "secrets": named, "_ansible_no_log": True}

@@ -28,7 +28,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, args = self.validate_argument_spec({"timeout": {"type": "int", "default": 60}})
+        dummy, args = self.validate_argument_spec({"timeout": {"type": "int", "default": 60}})
         task_vars = task_vars or {}
         plan = task_vars["ansible_facts"]["fleet_plan"]
         if _probe.MISSING:

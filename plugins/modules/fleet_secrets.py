@@ -33,7 +33,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-values:
+secrets:
   description: Name of the Swarm object to value.
   returned: success
   type: dict

@@ -83,7 +83,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.builder import Progress
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import Swarm, SwarmError
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import NoManager, Swarm, SwarmError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import watch
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.objects import prune_objects
 
@@ -136,14 +136,19 @@ def main() -> None:
         required_if=[("state", "present", ("stack", "stack_file"))],
         supports_check_mode=True,
     )
+    absent = module.params["state"] == "absent"
     try:
         swarm = Swarm()
-        if module.params["state"] == "present":
+        if not absent:
             module.exit_json(**deploy(module, swarm))
         fleet = module.params["name"]
         there = sorted(swarm.services(fleet))
         gone = there if module.check_mode else stacks.remove(swarm, fleet, module.params["volumes"])
         module.exit_json(changed=bool(gone), removed=gone)
+    except NoManager as error:
+        if absent:  # no Swarm, no fleet
+            module.exit_json(changed=False, removed=[])
+        module.fail_json(msg=str(error))
     except SwarmError as error:
         module.fail_json(msg=str(error))
 

@@ -125,7 +125,7 @@ class Probe:
             seen.tools = await _all_tools(client)
             if check:
                 seen.call, seen.expected = check["tool"], check["expect"]
-            for _ in range(SAMPLES):
+            for dummy in range(SAMPLES):
                 start = time.perf_counter()
                 if check:
                     result = await client.call_tool(check["tool"], check["arguments"])

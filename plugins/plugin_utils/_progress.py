@@ -62,7 +62,7 @@ def run_with_progress(
     look = "tail -c +{} {} 2>/dev/null; printf '\\n" + MARK + "\\n'; cat {}"
     while True:
         done = action._low_level_execute_command(look.format(offset + 1, shlex.quote(progress), shlex.quote(results)))
-        lines, _, result = done["stdout"].rpartition(MARK)
+        lines, dummy, result = done["stdout"].rpartition(MARK)
         offset += _show(lines)
         state = _parsed(result)
         if state and "started" not in state:  # until it ends the file holds the wrapper's own note

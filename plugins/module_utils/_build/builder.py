@@ -81,7 +81,7 @@ class Builder:
                         self.progress(f"[{position}/{total}] building {name}")
                         running[pool.submit(self._timed, image)] = name
                         del waiting[name]
-                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                done, dummy = wait(running, return_when=FIRST_COMPLETED)
                 for future in done:
                     name = running.pop(future)
                     try:

@@ -25,11 +25,16 @@ class SwarmError(Exception):
     """Something about the Swarm; the message says what, why and what to do."""
 
 
+class NoManager(SwarmError):
+    """The engine answers, but manages no Swarm."""
+
+
 class Swarm:
     """A manager's engine.
 
     Raises:
-        SwarmError: the SDK is missing, the engine does not answer, or it is no manager.
+        NoManager: the engine is no manager.
+        SwarmError: the SDK is missing or the engine does not answer.
     """
 
     def __init__(self) -> None:
@@ -43,7 +48,7 @@ class Swarm:
         except DockerException as error:
             raise SwarmError(f"the Docker engine does not answer: {error}; run the provision playbook first") from error
         if not (info.get("Swarm") or {}).get("ControlAvailable"):
-            raise SwarmError(f"{info.get('Name')} is no Swarm manager; run the provision playbook first")
+            raise NoManager(f"{info.get('Name')} is no Swarm manager; run the provision playbook first")
         self.node_id: str = info["Swarm"]["NodeID"]
 
     def services(self, stack: str) -> dict[str, Any]:
