@@ -40,6 +40,8 @@ class Probe:
 
     def __init__(self, plan: dict[str, Any], key: str, wait_seconds: float) -> None:
         self._plan = plan
+        # A server scaled to nothing is meant to be away.
+        self._servers = [server for server in plan["servers"] if server["replicas"] or server["url"]]
         self._base = plan["edge"]["url"]
         self._headers = {"Authorization": f"Bearer {key}"}
         self._deadline = time.monotonic() + wait_seconds
@@ -51,8 +53,8 @@ class Probe:
         gate = asyncio.Semaphore(SIDE_BY_SIDE)
         problems = await self._locked()
         if problems:
-            return [self._unseen(server) for server in self._plan["servers"]], problems
-        seen = list(await asyncio.gather(*(self._server(server, gate) for server in self._plan["servers"])))
+            return [self._unseen(server) for server in self._servers], problems
+        seen = list(await asyncio.gather(*(self._server(server, gate) for server in self._servers)))
         try:
             await self._merged(seen)
             await self._status(seen)

@@ -15,7 +15,7 @@ SCRIPTS = {
     "pypi": "cat >/tmp/in.txt; with-site uv pip compile --quiet --generate-hashes --no-header --no-annotate"
     " --universal --python-version 3.13 /tmp/in.txt",
     "npm": "mkdir /tmp/p && cd /tmp/p && cat >package.json"
-    " && with-site npm install --package-lock-only --no-audit --no-fund --silent 1>&2 && cat package-lock.json",
+    " && with-site npm install --package-lock-only --no-audit --no-fund --no-update-notifier --loglevel=error 1>&2 && cat package-lock.json",
 }
 
 

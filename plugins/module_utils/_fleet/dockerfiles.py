@@ -305,7 +305,8 @@ WORKDIR /tmp
 EXPOSE {server["port"]}
 ENTRYPOINT ["/usr/bin/tini", "--", "/opt/mcp/bin/mcp-runtime"]
 CMD ["run"]
-HEALTHCHECK --interval=10s --timeout=12s --start-period=90s --retries=3 CMD ["/opt/mcp/bin/mcp-runtime", "health"]
+HEALTHCHECK --interval=10s --timeout=12s --start-period={server["start_seconds"]}s --retries=3 \\
+    CMD ["/opt/mcp/bin/mcp-runtime", "health"]
 """
     return _image(server["name"].replace("_", "-"), needs, "server", files, trees, [server["name"]])
 

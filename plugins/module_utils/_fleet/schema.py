@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-NAME = r"[a-z][a-z0-9_-]{0,31}"
+# A double _ ends the server's part of a tool's name, and both _ and - become - in the service's name.
+NAME = r"(?=.{1,32}$)[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*"
 ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 HEADER_NAME = r"[A-Za-z0-9-]+"
 
@@ -109,7 +110,7 @@ SERVER: Mapping[str, Key] = {
         "Unique; the tool prefix and the service name come from it.",
         required=True,
         pattern=NAME,
-        hint="use lower-case letters, digits, - and _, starting with a letter, at most 32",
+        hint="use lower-case letters and digits, single - or _ between them, starting with a letter, at most 32",
     ),
     "description": _text("For people.", default=""),
     "source": SOURCE,
@@ -199,6 +200,7 @@ SERVER: Mapping[str, Key] = {
             "expect": _text("Text that the result must contain.", required=True),
         },
     ),
+    "start_seconds": Key("int", "Time to become ready before a replica counts as failed.", default=60, minimum=1),
     "latency_target_ms": Key(
         "int", "Slowest acceptable median of the verification's calls, in milliseconds.", default=2000, minimum=1
     ),

@@ -16,6 +16,7 @@ POLL_SECONDS = 0.5
 LOG_LINES = 12
 # A task that ended this often under the new specification will not come up by itself.
 FAILED_TASKS = 3
+UNHEALTHY = "unhealthy container"
 NO_NODE_SECONDS = 20.0
 ENDED = ("failed", "rejected", "orphaned", "complete")
 UPDATE_FAILED = ("paused", "rollback_started", "rollback_paused", "rollback_completed")
@@ -61,6 +62,8 @@ def judge(service: dict[str, Any], tasks: list[dict[str, Any]], updated_at: str,
     if running >= desired and not leaving and ours.get("State") != "updating":
         return Verdict("converged", f"{running}/{desired}")
     bad = [task for task in ended if same_task(service, task)]
+    if bad and UNHEALTHY in bad[0]["Status"].get("Err", ""):  # it had its whole time to become ready
+        return Verdict("failed", "it ran, but never became ready", bad[0])
     if len(bad) >= FAILED_TASKS:
         return Verdict("failed", f"{len(bad)} tasks ended", bad[0])
     pending = [task for task in mine if task["Status"]["State"] == "pending" and task["Status"].get("Err")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from collections.abc import Mapping
 
@@ -23,6 +24,12 @@ from mcp_runtime.spec import Spec, SpecError
 
 READY_CACHE_SECONDS = 2.0
 READY_TIMEOUT_SECONDS = 8.0
+# A server that ended this often before it was ever ready will not start by itself.
+FIRST_STARTS = 3
+
+
+class NeverReady(Exception):
+    """The server ends each time it is started; the message holds its last words."""
 
 
 def child_lives(parent: int | None = None) -> bool:
@@ -43,7 +50,7 @@ def child_lives(parent: int | None = None) -> bool:
 
 
 def serve(spec: Spec, env: Mapping[str, str]) -> int:
-    """Bridge until SIGTERM; returns 0.
+    """Bridge until SIGTERM; returns an exit code, 1 where the server never came up.
 
     ``GET /ready`` answers 200 when the child lists at least one tool, else 503 with the reason; it asks
     through the proxy itself, since a second client on the same transport would restart the child.
@@ -81,17 +88,33 @@ def serve(spec: Spec, env: Mapping[str, str]) -> int:
     async def alive(request: Request) -> PlainTextResponse:
         return PlainTextResponse("alive") if child_lives() else await ready(request)
 
+    async def start() -> None:
+        """Start the child now, not at the first question; give up on one that only ever ends."""
+        ends = 0
+        while found := await problem():
+            ends = 0 if child_lives() else ends + 1
+            if ends >= FIRST_STARTS:
+                raise NeverReady(found)
+            await anyio.sleep(READY_CACHE_SECONDS)
+
+    async def run() -> None:
+        options = {"host": "0.0.0.0", "port": spec.port, "path": spec.path}
+        async with anyio.create_task_group() as group:
+            group.start_soon(start)
+            await proxy.run_async(transport="http", show_banner=False, log_level="warning", **options)
+            group.cancel_scope.cancel()
+
     proxy.custom_route("/ready", methods=["GET"])(ready)
     proxy.custom_route("/alive", methods=["GET"])(alive)
-    proxy.run(
-        transport="http",
-        host="0.0.0.0",
-        port=spec.port,
-        path=spec.path,
-        show_banner=False,
-        log_level="warning",
-    )
-    return 0
+    given_up = ""
+    try:
+        anyio.run(run)
+    except* NeverReady as failures:
+        given_up = str(failures.exceptions[0])
+        print(f"mcp-runtime: {given_up}", file=sys.stderr)
+    except* SystemExit:
+        pass  # uvicorn raises a signal again once it has shut down, and run.py takes SIGTERM for an orderly end
+    return 1 if given_up else 0
 
 
 async def _problem(proxy: fastmcp.FastMCP) -> str:

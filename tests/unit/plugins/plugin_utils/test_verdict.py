@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _verdict
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._verdict import Seen
 
@@ -38,7 +39,7 @@ def test_a_good_server_is_operational() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"error": "connection refused"}, "connection refused; look at: docker service logs --tail 20 <fleet>_ai-memory"),
+        ({"error": "refused"}, "refused; look at: docker service logs --tail 20 <fleet>_ai-memory"),
         ({"healthy": 1}, "1 of 2 replicas answer"),
         ({"tools": [], "merged": 0}, "lists no tools"),
         ({"merged": 1}, "/mcp lists 1 of its 2 tools"),

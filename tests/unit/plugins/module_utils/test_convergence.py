@@ -1,0 +1,108 @@
+# Copyright: (c) 2026, Sophia AI
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What one look at a service says about its update."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import judge
+
+BEFORE, APPLIED, LATER = "2026-01-01T10:00:00Z", "2026-01-01T11:00:00Z", "2026-01-01T11:00:05Z"
+UNHEALTHY = "task: non-zero exit (137): dockerexec: unhealthy container"
+
+
+def service(image: str = "new", desired: int = 2, **update: str) -> dict[str, Any]:
+    return {
+        "Spec": {"TaskTemplate": {"ContainerSpec": {"Image": image}}},
+        "ServiceStatus": {"DesiredTasks": desired},
+        "UpdateStatus": update or None,
+    }
+
+
+def task(state: str, image: str = "new", desired: str = "running", created: str = LATER, error: str = "") -> dict[str, Any]:
+    status = {"State": state, "Err": error}
+    return {
+        "ID": f"{image}-{state}",
+        "Spec": {"ContainerSpec": {"Image": image}},
+        "Status": status,
+        "DesiredState": desired,
+        "CreatedAt": created,
+    }
+
+
+RUNNING, OLD = task("running"), task("running", "old", created=BEFORE)
+FAILED = task("failed", desired="shutdown", error="task: non-zero exit (1)")
+
+
+@pytest.mark.parametrize(
+    ("given", "tasks", "waited", "state"),
+    [
+        # A new service.
+        (service(), [], 0, "waiting"),
+        (service(), [RUNNING], 1, "waiting"),
+        (service(), [RUNNING, RUNNING], 1, "converged"),
+        (service(), [task("starting"), RUNNING], 1, "waiting"),
+        (service(desired=0), [], 1, "converged"),
+        # An update that goes on: new tasks run, an old one has not left yet.
+        (service(), [RUNNING, RUNNING, OLD], 1, "waiting"),
+        (service(), [OLD, OLD], 1, "waiting"),
+        (service(State="updating", StartedAt=LATER), [RUNNING, RUNNING], 1, "waiting"),
+        (service(State="completed", StartedAt=LATER), [RUNNING, RUNNING], 1, "converged"),
+        # The status of an earlier update says nothing about this one.
+        (service(State="rollback_completed", StartedAt=BEFORE), [RUNNING, RUNNING], 1, "converged"),
+        (service(State="updating", StartedAt=BEFORE), [RUNNING, RUNNING], 1, "converged"),
+        # It went back by itself: what runs is not what was asked for.
+        (service(State="rollback_started", StartedAt=LATER), [FAILED, OLD, OLD], 5, "failed"),
+        (service("old", State="rollback_completed", StartedAt=LATER), [OLD, OLD], 5, "failed"),
+        (service(State="paused", StartedAt=LATER), [FAILED, OLD], 5, "failed"),
+        # Tasks that end: once may be bad luck, three times is a broken server.
+        (service(), [RUNNING, FAILED], 5, "waiting"),
+        (service(), [FAILED, FAILED, FAILED], 9, "failed"),
+        (service(), [RUNNING, RUNNING, FAILED], 9, "converged"),
+        # Failures before this deploy are history.
+        (service(), [RUNNING, *[task("failed", created=BEFORE)] * 5], 1, "waiting"),
+        # It had all its time to become ready.
+        (service(), [task("starting"), task("failed", desired="shutdown", error=UNHEALTHY)], 70, "failed"),
+        # No node takes it.
+        (service(), [task("pending", error="no suitable node")], 5, "waiting"),
+        (service(), [task("pending", error="no suitable node")], 30, "failed"),
+    ],
+)
+def test_verdicts(given: dict[str, Any], tasks: list[dict[str, Any]], waited: float, state: str) -> None:
+    assert judge(given, tasks, APPLIED, waited).state == state
+
+
+def test_a_failure_points_at_the_task() -> None:
+    verdict = judge(service(), [FAILED, FAILED, FAILED], APPLIED, 9)
+    assert verdict.task is FAILED
+    assert verdict.note == "3 tasks ended"
+
+
+def test_differences_in_words() -> None:
+    def spec(image: str, replicas: int = 1, env: list[str] | None = None) -> dict[str, Any]:
+        return {
+            "Spec": {
+                "TaskTemplate": {"ContainerSpec": {"Image": image, "Env": env}, "ForceUpdate": replicas},
+                "Mode": {"Replicated": {"Replicas": replicas}},
+            }
+        }
+
+    before = {"f_a": spec("a:1"), "f_b": spec("b:1"), "f_gone": spec("x")}
+    after = {"f_a": spec("a:2", 3, ["X=1"]), "f_b": spec("b:1"), "f_new": spec("n")}
+    assert stacks.differences(before, after) == [
+        "f_a: image a:1 -> a:2, replicas 1 -> 3, environment",
+        "f_gone: removed",
+        "f_new: new",
+    ]
+
+
+def test_the_stack_file_is_yaml_and_json() -> None:
+    import yaml
+
+    document = {"version": "3.8", "services": {"a": {"image": "x", "environment": {"A": "yes: no"}}}}
+    assert yaml.safe_load(stacks.document(document)) == document

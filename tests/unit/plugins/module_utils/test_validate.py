@@ -1,0 +1,171 @@
+# Copyright: (c) 2026, Sophia AI
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the catalogue may say: every mistake at once, each with its place, its value and the fix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validate import FleetError, validate
+
+PYPI = {"kind": "pypi", "package": "mcp-server-time", "version": "1.2.3"}
+
+
+def server(**changes: Any) -> dict[str, Any]:
+    return {"name": "time", "source": PYPI, "command": ["mcp-server-time"], **changes}
+
+
+def errors(servers: Any, settings: Any = None, gpu_nodes: int = 0) -> list[str]:
+    with pytest.raises(FleetError) as raised:
+        validate(servers, settings, gpu_nodes)
+    return raised.value.errors
+
+
+def test_defaults_are_filled_in() -> None:
+    servers, fleet = validate([server()], None)
+    assert servers[0]["port"] == 8000
+    assert servers[0]["resources"] == {"cpus": 1.0, "memory": "512M"}
+    assert servers[0]["tools"] == {"allow": ["*"], "deny": []}
+    assert fleet["edge"]["tls"] == "internal"
+    assert set(fleet["secrets"]) == {"gateway_api_key", "gateway_session_key"}
+
+
+def test_the_input_is_left_alone() -> None:
+    given = [server(env={"A": "1"})]
+    settings: dict[str, Any] = {"secrets": {}}
+    validate(given, settings)
+    assert given == [server(env={"A": "1"})]
+    assert settings == {"secrets": {}}
+
+
+def test_many_mistakes_are_reported_together_with_place_value_and_fix() -> None:
+    found = errors(
+        [
+            server(replica=2),
+            server(name="Time!"),
+            server(name="x", source={"kind": "npm", "package": "x", "version": "latest"}),
+            server(name="y", resources={"memory": "lots"}),
+        ],
+        {"edge": {"tls": "acme"}},
+    )
+    assert found == [
+        "mcp_servers[0].replica: unknown key; did you mean 'replicas'?",
+        "mcp_servers[1].name: 'Time!' is not allowed; use lower-case letters and digits, single - or _ between them,"
+        " starting with a letter, at most 32",
+        "mcp_servers[2].source.version: 'latest' is not allowed; pin one exact version, such as 1.2.3",
+        "mcp_servers[3].resources.memory: 'lots' is not allowed; such as 512M or 2G",
+        "mcp_fleet.edge.acme_email: missing; ACME needs a contact address",
+    ]
+
+
+def test_the_message_counts_them_and_says_that_nothing_happened() -> None:
+    with pytest.raises(FleetError, match=r"has 2 mistakes; nothing was changed\.\n1\. .*\n2\. "):
+        validate([server(replicas="two", port=80)], None)
+
+
+@pytest.mark.parametrize("name", ["a", "a1", "ai_memory", "fleet-status", "a" * 32])
+def test_good_names(name: str) -> None:
+    validate([server(name=name)], None)
+
+
+@pytest.mark.parametrize("name", ["", "A", "1a", "a__b", "a-", "_a", "a--b", "a" * 33, "a b", "é", "a\n"])
+def test_bad_names(name: str) -> None:
+    assert errors([server(name=name)])[0].startswith("mcp_servers[0].name: ")
+
+
+@pytest.mark.parametrize(
+    ("servers", "said"),
+    [
+        (None, "mcp_servers: None is not a list with at least one server"),
+        ([], "mcp_servers: [] is not a list with at least one server"),
+        ({"time": {}}, "mcp_servers: {'time': {}} is not a list with at least one server"),
+        (["time"], "mcp_servers[0]: 'time' is not a mapping"),
+        ([server(), server()], "mcp_servers[1].name: 'time' is also mcp_servers[0]; choose another name"),
+        (
+            [server(name="a_b"), server(name="a-b")],
+            "mcp_servers[1].name: 'a-b' is also mcp_servers[0]; choose another name",
+        ),
+        ([server(name="edge")], "mcp_servers[0].name: 'edge' is also the fleet's own service edge; choose another name"),
+        ([server(command=[])], "mcp_servers[0].command: missing; name the program that the package installs"),
+        (
+            [{"name": "time", "command": ["x"]}],
+            "mcp_servers[0].source: missing; Where the server comes from.",
+        ),
+        (
+            [server(source={"kind": "cargo"})],
+            "mcp_servers[0].source.kind: 'cargo' is unknown; use one of python, pypi, npm, openapi, image, remote",
+        ),
+        (
+            [server(source={**PYPI, "with": ["mcp<2"]})],
+            "mcp_servers[0].source.with[0]: 'mcp<2' is not pinned; write name==version",
+        ),
+        (
+            [server(secrets={"TOKEN": "github_token"})],
+            "mcp_servers[0].secrets.TOKEN: no secret 'github_token'; declare it in mcp_fleet.secrets",
+        ),
+        (
+            [server(gpu="required")],
+            "mcp_servers[0].gpu: 'required', but no node of this inventory has mcp_node_gpus; use 'preferred' or add one",
+        ),
+        ([server(port=80)], "mcp_servers[0].port: 80 is too small; use at least 1024"),
+        ([server(replicas=-1)], "mcp_servers[0].replicas: -1 is too small; use at least 0"),
+        ([server(replicas=True)], "mcp_servers[0].replicas: True is not a whole number"),
+        ([server(read_only="yes")], "mcp_servers[0].read_only: 'yes' is not true or false"),
+        ([server(volumes={"data": "data"})], "mcp_servers[0].volumes.data: 'data' is not allowed; use an absolute path"),
+        (
+            [{"name": "far", "source": {"kind": "remote", "url": "https://h/mcp"}, "env": {"A": "1"}}],
+            "mcp_servers[0].env: has no effect with kind remote; remove it (credentials go to headers)",
+        ),
+        (
+            [{"name": "x", "source": {"kind": "image", "image": "untagged"}}],
+            "mcp_servers[0].source.image: 'untagged' is not allowed; pin a tag or a digest, such as registry/name@sha256:…",
+        ),
+    ],
+)
+def test_each_mistake_of_a_server(servers: Any, said: str) -> None:
+    assert said in errors(servers)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"edges": {}}, "mcp_fleet.edges: unknown key; did you mean 'edge'?"),
+        ({"edge": {"hosts": []}}, "mcp_fleet.edge.hosts: empty; name at least one host that clients use"),
+        ({"edge": {"port": 80, "http_port": 80}}, "mcp_fleet.edge.http_port: 80 is also edge.port; use another"),
+        (
+            {"secrets": {"a": {"env": "A", "value": "x"}}},
+            "mcp_fleet.secrets.a: has 2 sources; give exactly one of generate, env, value, file",
+        ),
+        ({"secrets": {"a": {}}}, "mcp_fleet.secrets.a: has 0 sources; give exactly one of generate, env, value, file"),
+        (
+            {"networks": {"edge": "10.98.0.0/21", "backend": "10.98.4.0/22"}},
+            "mcp_fleet.networks.backend: 10.98.4.0/22 overlaps networks.edge; choose another",
+        ),
+        ({"images": {"base": "scratch"}}, "mcp_fleet.images.base: 'scratch' is unknown; use one of auto, pull, bootstrap"),
+    ],
+)
+def test_each_mistake_of_the_settings(settings: Any, said: str) -> None:
+    assert said in errors([server()], settings)
+
+
+def test_a_subnet_that_is_none() -> None:
+    found = errors([server()], {"networks": {"edge": "10.98.0.1/22"}})
+    assert len(found) == 1
+    assert found[0].startswith("mcp_fleet.networks.edge: '10.98.0.1/22' is no subnet")
+    assert found[0].endswith("write 10.98.0.0/22")
+
+
+def test_a_value_of_a_secret_is_never_shown() -> None:
+    found = errors([server()], {"secrets": {"a": {"value": "s3cret", "env": "A"}}})
+    assert "s3cret" not in "\n".join(found)
+
+
+def test_gpu_required_with_a_gpu_node() -> None:
+    validate([server(gpu="required")], None, gpu_nodes=1)
+
+
+def test_private_keys_of_people_are_left_to_them() -> None:
+    validate([server(**{"x-owner": "platform"})], None)
