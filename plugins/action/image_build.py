@@ -141,10 +141,14 @@ class ActionModule(ActionBase):
                             target = f"{image['name']}/{tree['dest']}/{path.relative_to(root)}"
                             _add(tar, target, path.read_bytes())
             directory = self._connection._shell.join_path(os.path.dirname(plan["paths"]["build_dir"]), "")
-            self._low_level_execute_command(f"mkdir -p {directory}")
             remote = f"{plan['paths']['build_dir']}.tar"
             sent = self._transfer_file(local, self._connection._shell.join_path(self._make_tmp_path(), "contexts.tar"))
-            self._low_level_execute_command(f"mv {sent} {remote}")
+            moved = self._low_level_execute_command(f"mkdir -p {directory} && mv {sent} {remote}")
+            if moved["rc"] != 0:
+                raise AnsibleActionFail(
+                    f"mcp_fleet.state_dir: the build contexts cannot be written to {remote}: {moved['stderr'].strip()};"
+                    " free space there, or set another directory"
+                )
             return remote
         finally:
             os.unlink(local)

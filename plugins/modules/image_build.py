@@ -112,7 +112,13 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     if params["operation"] == "missing" or module.check_mode:
         return result | {"changed": module.check_mode and bool(missing)}
     if params["archive"]:
-        unpack(params["archive"], params["build_dir"])
+        try:
+            unpack(params["archive"], params["build_dir"])
+        except OSError as error:
+            raise BuildError(
+                f"mcp_fleet.state_dir: the build contexts do not fit into {params['build_dir']}: {error.strerror};"
+                " free space there, or set another directory"
+            ) from error
     if params["operation"] == "lock":
         builder = next(image["ref"] for image in images if image["name"] == "builder")
         texts = {
