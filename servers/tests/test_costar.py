@@ -19,7 +19,7 @@ seen: list[tuple[str, str | None]] = []
 
 
 class FakeApi(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         seen.append((self.path, self.headers["Authorization"]))
         path = self.path.partition("?")[0].removeprefix("/v1/")
         status = {"secret": 403, "moved": 302}.get(path, 200)

@@ -76,7 +76,7 @@ def url_of(base: str, path: str) -> str:
         ToolError: the path would leave ``base``.
     """
     if "://" in path or path.startswith("//"):
-        raise ToolError(f"path {path!r} is an absolute URL; give a path below the API's base URL, such as properties/123")
+        raise ToolError(f"path {path!r} is an absolute URL; give a path below the API's base, such as properties/123")
     if not re.fullmatch(PATH, path):
         raise ToolError(f"path {path!r} holds characters that are not allowed; put parameters into query")
     if {".", ".."} & set(path.split("/")):
@@ -96,9 +96,11 @@ def build(api: Api) -> MCPServer[Any]:
         url = url_of(api.base_url, path)
         try:
             # Redirects are not followed: the key is for this API alone.
-            async with httpx.AsyncClient(headers=dict(api.headers), timeout=TIMEOUT_SECONDS) as client:
-                async with client.stream("GET", url, params=query) as response:
-                    body = await _limited(response)
+            async with (
+                httpx.AsyncClient(headers=dict(api.headers), timeout=TIMEOUT_SECONDS) as client,
+                client.stream("GET", url, params=query) as response,
+            ):
+                body = await _limited(response)
         except httpx.TimeoutException:
             raise ToolError(f"CoStar did not answer within {TIMEOUT_SECONDS:g} s: GET {path}") from None
         except httpx.HTTPError as error:
