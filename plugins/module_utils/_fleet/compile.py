@@ -16,6 +16,8 @@ from .stack import LABEL, stack
 from .validate import validate
 
 PLAN_VERSION = 1
+# Keys of an entry that are about making its image, or have another shape in the plan.
+BUILD_KEYS = ("source", "resources", "packages", "prepare", "files")
 
 
 def compile_fleet(catalogue: Any, settings: Any, facts: Facts) -> dict[str, Any]:
@@ -104,7 +106,7 @@ def _server(entry: dict[str, Any], refs: dict[str, str], stack_name: str, gpu_no
     url = source["url"] if kind == "remote" else ""
     dns = {"dns": f"tasks.{stack_name}_{service}", "port": entry["port"], "path": entry["path"]}
     port = str(entry["port"])
-    return {key: value for key, value in entry.items() if key not in ("source", "resources", "packages", "prepare")} | {
+    return {key: value for key, value in entry.items() if key not in BUILD_KEYS} | {
         "service": service,
         "kind": kind,
         "url": url,

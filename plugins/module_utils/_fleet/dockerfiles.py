@@ -284,6 +284,10 @@ WORKDIR /opt/server/app
     else:
         files["openapi.json"] = spec
         copies, needs = "COPY openapi.json /etc/mcp/openapi.json\n", [runtime]
+    for path, text in server["files"].items():
+        files[f"files/{path.removeprefix('/etc/mcp/')}"] = text
+    if server["files"]:
+        copies += "COPY files/ /etc/mcp/\n"
     packages = ""
     if server["packages"]:
         packages = f"{SITE_ARGS}\n{NETWORK_RUN} apt-install {' '.join(server['packages'])}\n"

@@ -164,6 +164,12 @@ SERVER: Mapping[str, Key] = {
         default={},
     ),
     "packages": _words("Debian packages its image needs.", default=()),
+    "files": Key(
+        "map",
+        "Absolute path below /etc/mcp/ to text: configuration files baked into the image. No secrets.",
+        item=Key("str"),
+        default={},
+    ),
     "prepare": Key(
         "list",
         "Commands to run before each start.",

@@ -14,6 +14,9 @@ from typing import Any
 
 from .schema import FLEET, SERVER, Key
 
+FILES_DIR = "/etc/mcp/"
+FILE_BELOW = r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*"
+RUNTIME_FILES = ("server.json", "openapi.json")
 BUILT_IN_SECRETS = ("gateway_api_key", "gateway_session_key")
 
 
@@ -125,8 +128,16 @@ def _server_rules(
         errors.append(
             f"{path}.gpu: 'required', but no node of this inventory has mcp_node_gpus; use 'preferred' or add one"
         )
+    for file in server["files"]:
+        below = file.removeprefix(FILES_DIR)
+        if file == below or not re.fullmatch(FILE_BELOW, below) or ".." in below.split("/"):
+            errors.append(f"{path}.files: {file!r} is not allowed; write a path below {FILES_DIR} without '..'")
+        elif below in RUNTIME_FILES:
+            errors.append(f"{path}.files: {file!r} is written by the fleet plan itself; choose another name")
+    if kind == "image" and server["files"]:
+        errors.append(f"{path}.files: has no effect with kind image, which is not built here; remove it")
     if kind == "remote":
-        for name in ("volumes", "packages", "prepare", "secrets", "env"):
+        for name in ("volumes", "packages", "prepare", "files", "secrets", "env"):
             if server[name]:
                 errors.append(f"{path}.{name}: has no effect with kind remote; remove it (credentials go to headers)")
 
