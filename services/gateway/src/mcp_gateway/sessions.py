@@ -85,8 +85,9 @@ class Sealer:
                 text = cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], CONTEXT)
             except (InvalidTag, ValueError):
                 continue
-            *fields, pins = orjson.loads(text)
-            session = Session(*fields, pins={name: Pin(*rest) for name, *rest in pins})
+            identity, version, owner, where, issued, pins = orjson.loads(text)
+            held = {name: Pin(*rest) for name, *rest in pins}
+            session = Session(identity, version, owner, where, issued, held)
             mine = session.principal == principal and session.endpoint == endpoint
             alive = time.time() - session.issued < self._ttl and session.id not in self._ended
             return session if mine and alive else None

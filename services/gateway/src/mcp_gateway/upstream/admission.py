@@ -23,9 +23,7 @@ class Admission:
         seconds: how long one may wait.
     """
 
-    def __init__(
-        self, server: str, places: Callable[[], int], queue: int, seconds: float, metrics: Metrics
-    ) -> None:
+    def __init__(self, server: str, places: Callable[[], int], queue: int, seconds: float, metrics: Metrics) -> None:
         self._server = server
         self._places = places
         self._queue = queue

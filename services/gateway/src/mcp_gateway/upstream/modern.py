@@ -25,6 +25,7 @@ from mcp_gateway.upstream.wire import Wire, WrongEra
 
 _OWN_ERRORS = (*MODERN_ERRORS, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR)
 
+
 async def call(wire: Wire, replica: Replica, request: Call, lists_changed: Callable[[], None]) -> Json:
     """The result of one stateless request.
 

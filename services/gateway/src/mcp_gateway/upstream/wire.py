@@ -139,9 +139,7 @@ class Wire:
             reply = error(message["id"], METHOD_NOT_FOUND, "the gateway declared no such capability")
         await self.send(url, reply, headers)
 
-    def _post(
-        self, url: str, body: Json, headers: Mapping[str, str]
-    ) -> aiohttp.client._RequestContextManager:
+    def _post(self, url: str, body: Json, headers: Mapping[str, str]) -> aiohttp.client._RequestContextManager:
         return self._http.post(
             url,
             data=orjson.dumps(body),
