@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
+from mcp.shared.inbound import find_duplicated_routing_header
 
 from mcp_gateway import http, sse
 from mcp_gateway.auth import Authenticator
@@ -25,7 +26,16 @@ from mcp_gateway.config import Config
 from mcp_gateway.downstream import Legacy, Modern, Reply, is_modern
 from mcp_gateway.http import Receive, Scope, Send
 from mcp_gateway.metrics import Metrics
-from mcp_gateway.protocol import CALLS, INTERNAL_ERROR, INVALID_REQUEST, LISTS, PARSE_ERROR, Json, error
+from mcp_gateway.protocol import (
+    CALLS,
+    HEADER_MISMATCH,
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    LISTS,
+    PARSE_ERROR,
+    Json,
+    error,
+)
 from mcp_gateway.sessions import Sealer
 from mcp_gateway.upstream import Upstream
 from mcp_gateway.views import Request, View
@@ -187,6 +197,13 @@ class Gateway:
             await http.message(
                 send, Reply(400, error(None, INVALID_REQUEST, "the body is not one JSON-RPC 2.0 message"))
             )
+            return
+        if "method" in body and not isinstance(body["method"], str):
+            await http.message(send, Reply(400, error(None, INVALID_REQUEST, "method is not a string")))
+            return
+        # Whoever reads the first copy of a doubled header and whoever reads the last would disagree.
+        if doubled := find_duplicated_routing_header((k.decode("latin-1"), "") for k, _ in scope["headers"]):
+            await http.message(send, Reply(400, error(body.get("id"), HEADER_MISMATCH, f"{doubled} is given twice")))
             return
         era: Modern | Legacy = modern if is_modern(body, headers) else legacy
         if body.get("method") == "notifications/cancelled" and era is legacy:

@@ -54,8 +54,8 @@ class Modern:
 
     async def open(self, body: Json, headers: Mapping[str, str], principal: str) -> Request | Reply:
         """Check the envelope; a Reply refuses with the mandated code and status."""
-        if "id" not in body:
-            return Reply(202)
+        if "id" not in body or "method" not in body:
+            return Reply(202)  # a notification or a response: nothing of ours waits for it
         route = classify_inbound_request(body, headers=headers, supported_modern_versions=(MODERN,))
         if isinstance(route, InboundLadderRejection):
             status = ERROR_CODE_HTTP_STATUS.get(route.code, 400)
