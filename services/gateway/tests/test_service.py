@@ -45,6 +45,28 @@ def fleet(gate: Start, fixture_server: Start, everything: Running) -> list[dict[
     ]
 
 
+def serve(launch: Start, directory: Path, servers: list[dict[str, Any]], **settings: Any) -> Running:
+    port, path = free_port(), directory / "gateway.json"
+    path.write_text(json.dumps({"listen": {"port": port}, "servers": servers, **settings}))
+    running = launch(sys.executable, "-m", "mcp_gateway", "serve", "--config", str(path), port=port)
+    wait_until(lambda: httpx2.get(f"{running.url}/readyz").status_code == 200, "the gateway is ready")
+    return running
+
+
+@pytest.fixture(scope="module")
+def shared(launch: Start, fleet: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Running:
+    """One gateway for the tests that do not change it."""
+    return serve(launch, tmp_path_factory.mktemp("shared"), fleet)
+
+
+@pytest.fixture(scope="module")
+def keyed(launch: Start, fleet: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Running:
+    """The same with the key ``right``."""
+    directory = tmp_path_factory.mktemp("keyed")
+    (directory / "key").write_text("right\n")
+    return serve(launch, directory, fleet, auth={"api_keys": [{"file": str(directory / "key")}]})
+
+
 def said(answer: dict[str, Any]) -> str:
     return str(answer["result"]["content"][0]["text"])
 
@@ -54,14 +76,12 @@ def said(answer: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("merged", [True, False], ids=["merged", "single"])
-def test_python_client(gateway: Start, fleet: list[dict[str, Any]], tmp_path: Path, mode: str, merged: bool) -> None:
-    (tmp_path / "key").write_text("k3y\n")
-    running = gateway(fleet, auth={"api_keys": [{"name": "ci", "file": str(tmp_path / "key")}]})
+def test_python_client(keyed: Running, mode: str, merged: bool) -> None:
     path, prefix, scheme = ("/mcp", "fix__", "fix+") if merged else ("/servers/fix/mcp", "", "")
 
     async def use() -> None:
-        async with httpx2.AsyncClient(headers={"Authorization": "Bearer k3y"}, timeout=30) as http:
-            transport = streamable_http_client(running.url + path, http_client=http)
+        async with httpx2.AsyncClient(headers={"Authorization": "Bearer right"}, timeout=30) as http:
+            transport = streamable_http_client(keyed.url + path, http_client=http)
             async with Client(transport, mode=mode) as client:
                 assert client.protocol_version == MODES[mode]
                 tools = {tool.name for tool in (await client.list_tools()).tools}
@@ -78,11 +98,8 @@ def test_python_client(gateway: Start, fleet: list[dict[str, Any]], tmp_path: Pa
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_progress_arrives_while_the_call_runs(
-    gateway: Start, fleet: list[dict[str, Any]], tmp_path: Path, mode: str
-) -> None:
+def test_progress_arrives_while_the_call_runs(shared: Running, tmp_path: Path, mode: str) -> None:
     """The call cannot end before its progress arrived: the notification is what releases it."""
-    running = gateway(fleet)
     seen: list[str | None] = []
 
     async def progress(value: float, total: float | None, message: str | None) -> None:
@@ -90,7 +107,7 @@ def test_progress_arrives_while_the_call_runs(
         (tmp_path / "release").touch()
 
     async def use() -> None:
-        async with Client(f"{running.url}/mcp", mode=mode) as client:
+        async with Client(f"{shared.url}/mcp", mode=mode) as client:
             done = await client.call_tool("gate__hold", {"directory": str(tmp_path)}, progress_callback=progress)
             assert done.content[0].text == "released"
 
@@ -100,14 +117,11 @@ def test_progress_arrives_while_the_call_runs(
 
 @pytest.mark.parametrize("path", ["/mcp", "/servers/every/mcp"])
 @pytest.mark.parametrize("mode", MODES)
-def test_a_server_of_2025_for_clients_of_both_eras(
-    gateway: Start, fleet: list[dict[str, Any]], mode: str, path: str
-) -> None:
-    running = gateway(fleet)
+def test_a_server_of_2025_for_clients_of_both_eras(shared: Running, mode: str, path: str) -> None:
     prefix = "every__" if path == "/mcp" else ""
 
     async def use() -> None:
-        async with Client(running.url + path, mode=mode) as client:
+        async with Client(shared.url + path, mode=mode) as client:
             echoed = await client.call_tool(f"{prefix}echo", {"message": "hello"})
             assert echoed.content[0].text == "Echo: hello"
             names = [prompt.name for prompt in (await client.list_prompts()).prompts]
@@ -119,12 +133,11 @@ def test_a_server_of_2025_for_clients_of_both_eras(
 
 
 @pytest.mark.parametrize("path", ["/mcp", "/servers/fix/mcp"])
-def test_typescript_client(gateway: Start, fleet: list[dict[str, Any]], node_modules: Path, path: str) -> None:
-    running = gateway(fleet)
+def test_typescript_client(shared: Running, node_modules: Path, path: str) -> None:
     program = node_modules.parent / "client.mjs"  # beside node_modules, where imports are resolved
     program.write_text((TESTS / "client.mjs").read_text())
     prefix = "fix__" if path == "/mcp" else ""
-    command = ["node", str(program), running.url + path, f"{prefix}slow", json.dumps({"steps": 2, "seconds": 0.05})]
+    command = ["node", str(program), shared.url + path, f"{prefix}slow", json.dumps({"steps": 2, "seconds": 0.05})]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
@@ -162,16 +175,6 @@ def test_modern_refusals(
 ) -> None:
     answer = Modern(shared.url).post(method, params, **options)
     assert (answer.status_code, message_of(answer)["error"]["code"]) == (status, code)
-
-
-@pytest.fixture(scope="module")
-def shared(launch: Start, fleet: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Running:
-    """One gateway for the tests that change nothing."""
-    port, path = free_port(), tmp_path_factory.mktemp("shared") / "gateway.json"
-    path.write_text(json.dumps({"listen": {"port": port}, "servers": fleet}))
-    running = launch(sys.executable, "-m", "mcp_gateway", "serve", "--config", str(path), port=port)
-    wait_until(lambda: httpx2.get(f"{running.url}/readyz").status_code == 200, "the gateway is ready")
-    return running
 
 
 @pytest.mark.parametrize(
@@ -215,15 +218,13 @@ def test_sessions_of_2025(shared: Running) -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"X-API-Key": "wrong"}])
-def test_no_key_no_entry(gateway: Start, fleet: list[dict[str, Any]], tmp_path: Path, headers: dict[str, str]) -> None:
-    (tmp_path / "key").write_text("right\n")
-    running = gateway(fleet[:1], auth={"api_keys": [{"file": str(tmp_path / "key")}]})
+def test_no_key_no_entry(keyed: Running, headers: dict[str, str]) -> None:
     for path in ("/mcp", "/servers/fix/mcp"):
-        refused = Modern(running.url, **headers).post("tools/list", path=path)
+        refused = Modern(keyed.url, **headers).post("tools/list", path=path)
         assert (refused.status_code, refused.headers["www-authenticate"][:6]) == (401, "Bearer")
-        assert httpx2.delete(running.url + path, headers=headers).status_code == 401
-    assert httpx2.get(f"{running.url}/status", headers=headers).status_code == 401
-    assert Modern(running.url, Authorization="Bearer right").post("tools/list").status_code == 200
+        assert httpx2.delete(keyed.url + path, headers=headers).status_code == 401
+    assert httpx2.get(f"{keyed.url}/status", headers=headers).status_code == 401
+    assert Modern(keyed.url, Authorization="Bearer right").post("tools/list").status_code == 200
 
 
 def test_the_policy_holds_for_lists_and_calls(gateway: Start, gate: Start) -> None:
@@ -325,13 +326,10 @@ def test_a_sticky_session_is_the_same_through_every_gateway(
 # -- cancellation and the end ------------------------------------------------------------------------------------------
 
 
-def test_a_modern_client_that_leaves_cancels_its_call(
-    gateway: Start, fleet: list[dict[str, Any]], tmp_path: Path
-) -> None:
-    running = gateway(fleet)
+def test_a_modern_client_that_leaves_cancels_its_call(shared: Running, tmp_path: Path) -> None:
 
     async def use() -> None:
-        async with Client(f"{running.url}/mcp", mode=MODERN) as client:
+        async with Client(f"{shared.url}/mcp", mode=MODERN) as client:
             call = asyncio.ensure_future(client.call_tool("gate__hold", {"directory": str(tmp_path)}))
             while not (tmp_path / "started").exists():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)

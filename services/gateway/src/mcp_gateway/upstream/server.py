@@ -150,7 +150,8 @@ class Upstream:
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as failure:
                 self._failed(replica, failure)  # nothing was sent
             except TimeoutError as failure:
-                self.last_error = f"{replica.address}: no answer to {call.method} within the time allowed"
+                waited = round(time.perf_counter() - start, 1)
+                self.last_error = f"{replica.address}: no answer to {call.method} within {waited:g} s"
                 raise RpcError(TIMED_OUT, f"server {self.name}: {self.last_error}; it may still run") from failure
             except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as failure:
                 self._failed(replica, failure)
