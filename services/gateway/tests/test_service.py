@@ -183,7 +183,15 @@ def test_modern_refusals(
 )
 def test_what_is_no_message(shared: Running, raw: bytes, status: int) -> None:
     headers = {"Content-Type": "application/json", "MCP-Protocol-Version": MODERN}
+    before = _refused(shared.url, "malformed")
     assert httpx2.post(f"{shared.url}/mcp", content=raw, headers=headers).status_code == status
+    assert _refused(shared.url, "malformed") == before + 1
+
+
+def _refused(url: str, reason: str) -> float:
+    lines = httpx2.get(f"{url}/metrics").text.splitlines()
+    values = [line.split()[1] for line in lines if line.startswith(f'mcp_gateway_refused_total{{reason="{reason}"}}')]
+    return float(values[0]) if values else 0.0
 
 
 def test_a_doubled_routing_header(shared: Running) -> None:

@@ -184,6 +184,7 @@ class Gateway:
             return
         raw = await http.read(receive)
         if raw is None:
+            self.metrics.refused.labels("too_large").inc()
             await http.message(
                 send, Reply(413, error(None, INVALID_REQUEST, f"the body is larger than {http.MAX_BODY_BYTES} bytes"))
             )
@@ -191,18 +192,22 @@ class Gateway:
         try:
             body = orjson.loads(raw)
         except ValueError:
+            self.metrics.refused.labels("malformed").inc()
             await http.message(send, Reply(400, error(None, PARSE_ERROR, "the body is not JSON")))
             return
         if not isinstance(body, dict) or body.get("jsonrpc") != "2.0":
+            self.metrics.refused.labels("malformed").inc()
             await http.message(
                 send, Reply(400, error(None, INVALID_REQUEST, "the body is not one JSON-RPC 2.0 message"))
             )
             return
         if "method" in body and not isinstance(body["method"], str):
+            self.metrics.refused.labels("malformed").inc()
             await http.message(send, Reply(400, error(None, INVALID_REQUEST, "method is not a string")))
             return
         # Whoever reads the first copy of a doubled header and whoever reads the last would disagree.
         if doubled := find_duplicated_routing_header((k.decode("latin-1"), "") for k, _ in scope["headers"]):
+            self.metrics.refused.labels("malformed").inc()
             await http.message(send, Reply(400, error(body.get("id"), HEADER_MISMATCH, f"{doubled} is given twice")))
             return
         era: Modern | Legacy = modern if is_modern(body, headers) else legacy
