@@ -9,36 +9,41 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
+from mcp.shared.inbound import find_duplicated_routing_header
 
-from mcp_gateway import sse
+from mcp_gateway import http, sse
 from mcp_gateway.auth import Authenticator
 from mcp_gateway.catalog import Catalog
 from mcp_gateway.config import Config
 from mcp_gateway.downstream import Legacy, Modern, Reply, is_modern
-from mcp_gateway.gateway import Request, View
+from mcp_gateway.http import Receive, Scope, Send
 from mcp_gateway.metrics import Metrics
-from mcp_gateway.protocol import CALLS, INVALID_REQUEST, LISTS, PARSE_ERROR, Json, error
+from mcp_gateway.protocol import (
+    CALLS,
+    HEADER_MISMATCH,
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    LISTS,
+    PARSE_ERROR,
+    Json,
+    error,
+)
 from mcp_gateway.sessions import Sealer
 from mcp_gateway.upstream import Upstream
+from mcp_gateway.views import Request, View
 
-MAX_BODY_BYTES = 4 * 1024 * 1024
 STREAM_AFTER_SECONDS = 10.0
 KEEPALIVE_SECONDS = 10.0
 READY_GRACE_SECONDS = 20.0
 KNOWN_METHODS = frozenset({*LISTS, *CALLS, "initialize", "server/discover", "ping", "logging/setLevel"})
-
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 log = logging.getLogger("mcp_gateway.access")
 
@@ -57,14 +62,17 @@ class Gateway:
         self._http: aiohttp.ClientSession | None = None
         self._upstreams: dict[str, Upstream] = {}
         self._eras: dict[str, tuple[Modern, Legacy]] = {}
-        self._running: dict[tuple[str, Any], asyncio.Task[Reply]] = {}
+        # Calls in flight of sessions, by sealed session id and request id: what clients of 2025 may cancel.
+        self._running: dict[tuple[str, str], asyncio.Task[Reply]] = {}
 
     async def start(self) -> None:
         """Open the connections' pool and begin to look for the servers."""
         # Servers close idle connections after some seconds (uvicorn: 5); close ours first.
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4, ttl_dns_cache=10)
         self._http = aiohttp.ClientSession(connector=connector, auto_decompress=True)
-        self._upstreams = {s.name: Upstream(s, self._http, self.metrics) for s in self.config.servers}
+        self._upstreams = {
+            s.name: Upstream(s, self._http, self.metrics, self.config.session_ttl_seconds) for s in self.config.servers
+        }
         catalog = Catalog(self.config.list_ttl_seconds)
         views = {"/mcp": View("/mcp", self._upstreams, catalog, merged=True)}
         for name, upstream in self._upstreams.items():
@@ -73,6 +81,7 @@ class Gateway:
         self._eras = {path: (Modern(view), Legacy(view, self._sealer)) for path, view in views.items()}
         self._catalog = catalog
         for upstream in self._upstreams.values():
+            upstream.lists_changed = partial(catalog.forget, upstream.name)
             upstream.start()
         self._started = time.monotonic()
 
@@ -94,21 +103,21 @@ class Gateway:
         if path in self._eras:
             await self._mcp(path, scope, receive, send)
         elif path == "/healthz":
-            await _text(send, 200, "ok")
+            await http.text(send, 200, "ok")
         elif path == "/readyz":
             ready, why = self._ready()
-            await _text(send, 200 if ready else 503, why)
+            await http.text(send, 200 if ready else 503, why)
         elif path == "/metrics":
-            await _body(send, 200, self.metrics.text(), "text/plain; version=0.0.4; charset=utf-8")
+            await http.body(send, 200, self.metrics.text(), "text/plain; version=0.0.4; charset=utf-8")
         elif path == "/status":
-            if self._auth.principal(_headers(scope)) is None:
+            if self._auth.principal(http.headers(scope)) is None:
                 await self._unauthorized(send)
             else:
-                await _body(send, 200, orjson.dumps(self.status(), option=orjson.OPT_INDENT_2), "application/json")
+                await http.body(send, 200, orjson.dumps(self.status(), option=orjson.OPT_INDENT_2), "application/json")
         elif path == "/":
-            await _text(send, 200, "MCP gateway: connect a client to /mcp or /servers/<name>/mcp\n")
+            await http.text(send, 200, "MCP gateway: connect a client to /mcp or /servers/<name>/mcp\n")
         else:
-            await _body(send, 404, orjson.dumps({"error": f"nothing is at {path}"}), "application/json")
+            await http.body(send, 404, orjson.dumps({"error": f"nothing is at {path}"}), "application/json")
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -136,15 +145,15 @@ class Gateway:
         for name, upstream in self._upstreams.items():
             tools = self._catalog.known(name, "tools/list")
             replicas = [
-                {"address": urlsplit(r.url).netloc, "healthy": r.healthy, "inflight": r.inflight}
-                for r in upstream.replicas.values()
+                {"address": r.address, "healthy": r.healthy, "inflight": r.inflight}
+                for r in upstream.replicas.by_url.values()
             ]
             servers.append(
                 {
                     "name": name,
                     "era": upstream.era,
                     "replicas": replicas,
-                    "tools": None if tools is None else len(tools),
+                    "tools": None if tools is None else sum(upstream.policy.permits(t.get("name", "")) for t in tools),
                     "latency_ms": upstream.latency_ms,
                     "last_error": upstream.last_error,
                 }
@@ -154,10 +163,12 @@ class Gateway:
     # -- MCP -------------------------------------------------------------------------------------
 
     async def _mcp(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = _headers(scope)
+        headers = http.headers(scope)
         if not self._host_allowed(headers) or not self._origin_allowed(headers):
             self.metrics.refused.labels("origin").inc()
-            await _message(send, Reply(403, error(None, INVALID_REQUEST, "this Host or Origin is not allowed here")))
+            await http.message(
+                send, Reply(403, error(None, INVALID_REQUEST, "this Host or Origin is not allowed here"))
+            )
             return
         principal = self._auth.principal(headers)
         if principal is None:
@@ -166,36 +177,53 @@ class Gateway:
             return
         modern, legacy = self._eras[path]
         if scope["method"] == "DELETE":
-            await _message(send, legacy.end(headers, principal))
+            await http.message(send, legacy.end(headers, principal))
             return
         if scope["method"] != "POST":
-            await _body(send, 405, b"", "text/plain", {"Allow": "POST, DELETE"})
+            await http.body(send, 405, b"", "text/plain", {"Allow": "POST, DELETE"})
             return
-        raw = await _read(receive)
+        raw = await http.read(receive)
         if raw is None:
-            await _message(
-                send, Reply(413, error(None, INVALID_REQUEST, f"the body is larger than {MAX_BODY_BYTES} bytes"))
+            self.metrics.refused.labels("too_large").inc()
+            await http.message(
+                send, Reply(413, error(None, INVALID_REQUEST, f"the body is larger than {http.MAX_BODY_BYTES} bytes"))
             )
             return
         try:
             body = orjson.loads(raw)
         except ValueError:
-            await _message(send, Reply(400, error(None, PARSE_ERROR, "the body is not JSON")))
+            self.metrics.refused.labels("malformed").inc()
+            await http.message(send, Reply(400, error(None, PARSE_ERROR, "the body is not JSON")))
             return
         if not isinstance(body, dict) or body.get("jsonrpc") != "2.0":
-            await _message(send, Reply(400, error(None, INVALID_REQUEST, "the body is not one JSON-RPC 2.0 message")))
+            self.metrics.refused.labels("malformed").inc()
+            await http.message(
+                send, Reply(400, error(None, INVALID_REQUEST, "the body is not one JSON-RPC 2.0 message"))
+            )
+            return
+        if "method" in body and not isinstance(body["method"], str):
+            self.metrics.refused.labels("malformed").inc()
+            await http.message(send, Reply(400, error(None, INVALID_REQUEST, "method is not a string")))
+            return
+        # Whoever reads the first copy of a doubled header and whoever reads the last would disagree.
+        if doubled := find_duplicated_routing_header((k.decode("latin-1"), "") for k, _ in scope["headers"]):
+            self.metrics.refused.labels("malformed").inc()
+            await http.message(send, Reply(400, error(body.get("id"), HEADER_MISMATCH, f"{doubled} is given twice")))
             return
         era: Modern | Legacy = modern if is_modern(body, headers) else legacy
         if body.get("method") == "notifications/cancelled" and era is legacy:
-            self._cancel(headers.get("mcp-session-id", ""), (body.get("params") or {}).get("requestId"))
-        opened = era.open(body, headers, principal)
-        if not isinstance(opened, Request):
-            await _message(send, opened if isinstance(opened, Reply) else Reply(202))
+            self._cancel(headers.get("mcp-session-id", ""), body.get("params"))
+        opened = await era.open(body, headers, principal)
+        if isinstance(opened, Reply):
+            if opened.failed:
+                self.metrics.requests.labels(_server_of(path), _known(body.get("method")), "refused").inc()
+            await http.message(send, opened)
             return
         await self._run(path, era, body["id"], opened, headers, receive, send)
 
-    def _cancel(self, sealed: str, identity: Any) -> None:
-        if task := self._running.get((sealed, str(identity))):
+    def _cancel(self, sealed: str, params: Any) -> None:
+        identity = params.get("requestId") if isinstance(params, dict) else None
+        if task := self._running.get((sealed, repr(identity))):
             task.cancel()
 
     async def _run(
@@ -210,27 +238,32 @@ class Gateway:
     ) -> None:
         """Handle a request while watching its client, and count it."""
         queue: asyncio.Queue[Json] = asyncio.Queue()
-        if "text/event-stream" in headers.get("accept", ""):
+        streams = "text/event-stream" in headers.get("accept", "")
+        if streams:
             request.notify = queue.put
         start = time.monotonic()
-        key = (headers.get("mcp-session-id", ""), str(identity))
-        task = self._running[key] = asyncio.ensure_future(era.answer(identity, request))
-        gone = asyncio.ensure_future(_disconnected(receive))
+        task = asyncio.ensure_future(era.answer(identity, request))
+        key = (headers.get("mcp-session-id", ""), repr(identity))
+        if request.session:
+            self._running[key] = task
+        gone = asyncio.ensure_future(http.disconnected(receive))
         self.inflight += 1
         outcome = "cancelled"
         try:
-            outcome = await self._respond(task, queue, gone, send, cancel_on_disconnect=isinstance(era, Modern))
+            outcome = await self._respond(
+                task, queue, gone, send, streams=streams, cancel_on_disconnect=isinstance(era, Modern)
+            )
         finally:
             self.inflight -= 1
-            self._running.pop(key, None)
+            if self._running.get(key) is task:
+                del self._running[key]
             gone.cancel()
             if not task.done():
                 task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await gone
             seconds = time.monotonic() - start
-            server = path.split("/")[2] if path != "/mcp" else "*"
-            method = request.method if request.method in KNOWN_METHODS else "other"
+            server, method = _server_of(path), _known(request.method)
             self.metrics.requests.labels(server, method, outcome).inc()
             self.metrics.seconds.labels(server, method).observe(seconds)
             if log.isEnabledFor(logging.INFO):
@@ -253,6 +286,7 @@ class Gateway:
         gone: asyncio.Task[None],
         send: Send,
         *,
+        streams: bool,
         cancel_on_disconnect: bool,
     ) -> str:
         """Send the answer; returns the outcome.
@@ -263,20 +297,31 @@ class Gateway:
         """
         first = asyncio.ensure_future(queue.get())
         try:
-            await asyncio.wait({task, first, gone}, timeout=STREAM_AFTER_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if not streams:
+                await asyncio.wait(
+                    {task, gone} if cancel_on_disconnect else {task}, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not task.done():
+                    return "cancelled"
+            else:
+                await asyncio.wait(
+                    {task, first, gone}, timeout=STREAM_AFTER_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
             if task.done() and not first.done():
                 reply = _reply_of(task)
                 if reply is None:
-                    await _body(send, 202, b"", "text/plain")
+                    await http.body(send, 202, b"", "text/plain")
                     return "cancelled"
-                await _message(send, reply)
-                return "error" if reply.message and "error" in reply.message else "ok"
+                await http.message(send, reply)
+                return "error" if reply.failed else "ok"
             if not gone.done():
-                await _start(send, 200, "text/event-stream", {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+                await http.start(
+                    send, 200, "text/event-stream", {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+                )
             while not task.done() or first.done() or not queue.empty():
                 if first.done():
                     if not gone.done():
-                        await _chunk(send, sse.event(orjson.dumps(first.result())))
+                        await http.chunk(send, sse.event(orjson.dumps(first.result())))
                     first = asyncio.ensure_future(queue.get())
                     await asyncio.sleep(0)
                     continue
@@ -285,14 +330,14 @@ class Gateway:
                 watched: set[asyncio.Future[Any]] = {task, first} if gone.done() else {task, first, gone}
                 done, _ = await asyncio.wait(watched, timeout=KEEPALIVE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 if not done and not gone.done():
-                    await _chunk(send, sse.KEEPALIVE)
+                    await http.chunk(send, sse.KEEPALIVE)
             reply = _reply_of(task)
             if gone.done():
                 return "cancelled"
             if reply and reply.message:
-                await _chunk(send, sse.event(orjson.dumps(reply.message)))
+                await http.chunk(send, sse.event(orjson.dumps(reply.message)))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-            return "error" if reply is None or (reply.message and "error" in reply.message) else "ok"
+            return "cancelled" if reply is None else "error" if reply.failed else "ok"
         finally:
             first.cancel()
 
@@ -314,79 +359,24 @@ class Gateway:
 
     async def _unauthorized(self, send: Send) -> None:
         body = orjson.dumps({"error": "give an API key as Authorization: Bearer or X-API-Key"})
-        await _body(send, 401, body, "application/json", {"WWW-Authenticate": 'Bearer realm="mcp"'})
+        await http.body(send, 401, body, "application/json", {"WWW-Authenticate": 'Bearer realm="mcp"'})
 
 
 def _reply_of(task: asyncio.Task[Reply]) -> Reply | None:
     """The reply; None where the client cancelled the call."""
-    return None if task.cancelled() else task.result()
+    if task.cancelled():
+        return None
+    if failure := task.exception():
+        log.error("a request failed in the gateway itself", exc_info=failure)
+        return Reply(500, error(None, INTERNAL_ERROR, "the gateway failed; its log says why"))
+    return task.result()
 
 
-def _headers(scope: Scope) -> dict[str, str]:
-    return {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
+def _server_of(path: str) -> str:
+    """The metrics' label of an endpoint."""
+    return path.split("/")[2] if path != "/mcp" else "*"
 
 
-async def _read(receive: Receive) -> bytes | None:
-    """The request's body, or None where it is too large."""
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return b""
-        part = message.get("body", b"")
-        size += len(part)
-        if size > MAX_BODY_BYTES:
-            return None
-        parts.append(part)
-        if not message.get("more_body"):
-            return b"".join(parts)
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _start(send: Send, status: int, kind: str, headers: Any = None, length: int | None = None) -> None:
-    pairs = [(b"content-type", kind.encode())]
-    if length is not None:
-        pairs.append((b"content-length", str(length).encode()))
-    pairs += [(key.lower().encode(), value.encode()) for key, value in (headers or {}).items()]
-    await send({"type": "http.response.start", "status": status, "headers": pairs})
-
-
-async def _chunk(send: Send, data: bytes) -> None:
-    await send({"type": "http.response.body", "body": data, "more_body": True})
-
-
-async def _body(send: Send, status: int, data: bytes, kind: str, headers: Any = None) -> None:
-    await _start(send, status, kind, headers, len(data))
-    await send({"type": "http.response.body", "body": data})
-
-
-async def _text(send: Send, status: int, text: str) -> None:
-    await _body(send, status, text.encode(), "text/plain; charset=utf-8")
-
-
-async def _message(send: Send, reply: Reply) -> None:
-    data = b"" if reply.message is None else orjson.dumps(reply.message)
-    await _body(send, reply.status, data, "application/json", reply.headers)
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line; ``extra`` fields beside the message."""
-
-    STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", None, None).__dict__) | {"message", "taskName"}
-
-    def format(self, record: logging.LogRecord) -> str:
-        line: Json = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        line |= {key: value for key, value in record.__dict__.items() if key not in self.STANDARD}
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+def _known(method: object) -> str:
+    """The metrics' label of a method; clients must not be able to make up labels."""
+    return method if isinstance(method, str) and method in KNOWN_METHODS else "other"

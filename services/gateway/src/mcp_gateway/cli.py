@@ -9,27 +9,44 @@ import getpass
 import logging
 import signal
 import sys
+import time
+from types import FrameType
 
 import uvicorn
 
 from mcp_gateway import __version__
-from mcp_gateway.app import Gateway, JsonFormatter
+from mcp_gateway.app import Gateway
 from mcp_gateway.auth import digest
 from mcp_gateway.config import Config, ConfigError, load
+from mcp_gateway.logs import JsonFormatter
 
 log = logging.getLogger("mcp_gateway")
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that drains: on SIGTERM it says so in /readyz and finishes the calls in flight."""
+    """uvicorn that drains: from the first signal on /readyz says 503, and the end waits for the calls in flight.
 
-    def __init__(self, gateway: Gateway, config: uvicorn.Config) -> None:
+    It keeps accepting meanwhile, so that whoever balances load can see the 503 and nobody meets a closed
+    port before it has. A second signal ends it at once.
+    """
+
+    def __init__(self, gateway: Gateway, config: uvicorn.Config, drain_seconds: float) -> None:
         super().__init__(config)
         self._gateway = gateway
+        self._drain_seconds = drain_seconds
+        self._deadline = 0.0
 
-    def handle_exit(self, sig: int, frame: object) -> None:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._gateway.draining:
+            super().handle_exit(sig, frame)
+            return
+        self._deadline = time.monotonic() + self._drain_seconds
         self._gateway.draining = True
-        super().handle_exit(sig, frame)  # type: ignore[arg-type]
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._gateway.draining and (not self._gateway.inflight or time.monotonic() > self._deadline):
+            self.should_exit = True
+        return await super().on_tick(counter)
 
 
 def serve(config: Config) -> int:
@@ -47,7 +64,7 @@ def serve(config: Config) -> int:
         log_config=None,
         server_header=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=int(config.drain_seconds),
+        timeout_graceful_shutdown=1,  # drained already; what is left did not end in time
     )
     if not config.api_keys:
         log.warning("no auth.api_keys: anyone who reaches %s:%s may call every tool", config.host, config.port)
@@ -56,9 +73,8 @@ def serve(config: Config) -> int:
         # uvicorn raises the signal again once it has ended; for us a signal is a request, not a failure.
         for sig in (signal.SIGTERM, signal.SIGINT):
             signal.signal(sig, signal.SIG_IGN)
-        uvloop_run = asyncio.Runner(loop_factory=options.get_loop_factory())
-        with uvloop_run as runner:
-            runner.run(_Server(gateway, options).serve())
+        with asyncio.Runner(loop_factory=options.get_loop_factory()) as runner:
+            runner.run(_Server(gateway, options, config.drain_seconds).serve())
     log.info("stopped")
     return 0
 

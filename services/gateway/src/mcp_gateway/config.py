@@ -45,8 +45,8 @@ class Dns:
 class Server:
     """One upstream MCP server; either ``urls`` or ``dns`` says where its replicas are.
 
-    ``concurrency`` is per replica; ``timeout_seconds`` the longest silence of one call; ``headers`` are
-    added to every request to it.
+    ``concurrency`` is per replica; ``timeout_seconds`` the longest silence of one call, ``max_seconds`` its
+    longest duration; ``headers`` are added to every request to it.
     """
 
     name: str
@@ -55,6 +55,7 @@ class Server:
     sticky: bool = False
     concurrency: int = 16
     timeout_seconds: float = 60.0
+    max_seconds: float = 3600.0
     host_header: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     allow: tuple[str, ...] = ("*",)
@@ -238,6 +239,7 @@ def _server(reader: _Reader) -> Server:
         sticky=reader.take("sessions", str, "stateless", lambda v: v in ("stateless", "sticky")) == "sticky",
         concurrency=reader.take("concurrency", int, 16, lambda v: v > 0),
         timeout_seconds=float(reader.take("timeout_seconds", (int, float), 60.0, lambda v: v > 0)),
+        max_seconds=float(reader.take("max_seconds", (int, float), 3600.0, lambda v: v > 0)),
         host_header=reader.take("host_header", str, ""),
         headers=headers,
         allow=tools.words("allow", ("*",)),

@@ -8,28 +8,45 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 
 
 class Metrics:
-    """One registry per gateway."""
+    """One registry per gateway. Label ``server`` is ``*`` for requests that concern all of them."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
         self.requests = Counter(
-            "mcp_gateway_requests", "Requests of clients.", ["server", "method", "outcome"], registry=self.registry
+            "mcp_gateway_requests",
+            "Requests of clients, by outcome: ok, error, refused, cancelled.",
+            ["server", "method", "outcome"],
+            registry=registry,
         )
         self.seconds = Histogram(
             "mcp_gateway_request_seconds",
-            "Time to the response.",
+            "Time from a client's request to the end of its response.",
             ["server", "method"],
             buckets=BUCKETS,
-            registry=self.registry,
+            registry=registry,
         )
-        self.refused = Counter("mcp_gateway_refused", "Requests refused.", ["reason"], registry=self.registry)
-        self.inflight = Gauge("mcp_gateway_inflight", "Calls in flight.", ["server"], registry=self.registry)
-        self.queued = Gauge("mcp_gateway_queued", "Calls waiting for a place.", ["server"], registry=self.registry)
-        self.replicas = Gauge(
-            "mcp_gateway_replicas", "Replicas of a server.", ["server", "state"], registry=self.registry
+        self.refused = Counter(
+            "mcp_gateway_refused",
+            "Requests refused before they reached the protocol: unauthorized, origin, malformed, too_large.",
+            ["reason"],
+            registry=registry,
+        )
+        self.upstream_seconds = Histogram(
+            "mcp_gateway_upstream_seconds",
+            "Time that a server's replica took to answer.",
+            ["server"],
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self.inflight = Gauge("mcp_gateway_inflight", "Calls in flight.", ["server"], registry=registry)
+        self.queued = Gauge("mcp_gateway_queued", "Calls waiting for a place.", ["server"], registry=registry)
+        self.replicas = Gauge("mcp_gateway_replicas", "Replicas of a server.", ["server", "state"], registry=registry)
+        self.era = Gauge("mcp_gateway_era", "1 for the era a server speaks.", ["server", "era"], registry=registry)
+        self.sessions = Gauge(
+            "mcp_gateway_upstream_sessions", "Sessions of the 2025 protocol held.", ["server"], registry=registry
         )
         self.ejections = Counter(
-            "mcp_gateway_ejections", "Times a replica was set aside.", ["server"], registry=self.registry
+            "mcp_gateway_ejections", "Times a replica was set aside.", ["server"], registry=registry
         )
 
     def text(self) -> bytes:

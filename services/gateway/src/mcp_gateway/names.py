@@ -13,16 +13,17 @@ from collections.abc import Iterable
 MAX_LENGTH = 64
 SEPARATOR = "__"
 DIGEST_LENGTH = 8
-UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+_SHORTENED = re.compile(rf"_[0-9a-f]{{{DIGEST_LENGTH}}}")
 
 
 def exposed(server: str, name: str) -> str:
     """The merged name of ``name`` of ``server``."""
     full = f"{server}{SEPARATOR}{name}"
-    if len(full) <= MAX_LENGTH and not UNSAFE.search(full):
+    if len(full) <= MAX_LENGTH and not _UNSAFE.search(full):
         return full
     digest = hashlib.sha256(full.encode()).hexdigest()[:DIGEST_LENGTH]
-    return f"{UNSAFE.sub('_', full)[: MAX_LENGTH - DIGEST_LENGTH - 1]}_{digest}"
+    return f"{_UNSAFE.sub('_', full)[: MAX_LENGTH - DIGEST_LENGTH - 1]}_{digest}"
 
 
 def split(merged: str, servers: Iterable[str]) -> tuple[str, str] | None:
@@ -31,17 +32,27 @@ def split(merged: str, servers: Iterable[str]) -> tuple[str, str] | None:
     Server names hold no ``__``, so the first one ends the prefix.
     """
     server, separator, rest = merged.partition(SEPARATOR)
-    return (server, rest) if separator and server in servers else None
+    return (server, rest) if separator and rest and server in servers else None
+
+
+def may_be_shortened(merged: str) -> bool:
+    """Whether the name ends as ``exposed`` ends what it shortens: then only the server's list can tell."""
+    return bool(_SHORTENED.fullmatch(merged[-DIGEST_LENGTH - 1 :]))
+
+
+def scheme(server: str) -> str:
+    """The server's part of a merged URI's scheme, which may not hold ``_`` (RFC 3986, section 3.1)."""
+    return server.replace("_", "-")
 
 
 def exposed_uri(server: str, uri: str) -> str:
-    """A resource's URI with its server in the scheme, as ``<server>+<uri>`` (RFC 3986 section 3.1 has no ``_``)."""
-    return f"{server.replace('_', '-')}+{uri}"
+    """A resource's URI with its server in the scheme: ``<server>+<uri>``. Any replica can route it."""
+    return f"{scheme(server)}+{uri}"
 
 
 def split_uri(uri: str, servers: Iterable[str]) -> tuple[str, str] | None:
     """Server and original URI of a merged one."""
     prefix, separator, rest = uri.partition("+")
-    if not separator:
+    if not separator or not rest:
         return None
-    return next(((server, rest) for server in servers if server.replace("_", "-") == prefix), None)
+    return next(((server, rest) for server in servers if scheme(server) == prefix), None)

@@ -7,9 +7,11 @@ from typing import Any
 from mcp_types import (
     CLIENT_CAPABILITIES_META_KEY,
     CLIENT_INFO_META_KEY,
+    HEADER_MISMATCH,
     INTERNAL_ERROR,
     INVALID_PARAMS,
     INVALID_REQUEST,
+    LOG_LEVEL_META_KEY,
     METHOD_NOT_FOUND,
     MISSING_REQUIRED_CLIENT_CAPABILITY,
     PARSE_ERROR,
@@ -27,12 +29,17 @@ LEGACY_VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26")
 LEGACY = LEGACY_VERSIONS[0]
 RESERVED_META = "io.modelcontextprotocol/"
 GATEWAY_INFO = {"name": "mcp-gateway", "version": __version__}
+# In _meta of a merged list: servers whose part is missing, and those whose part is older than it should be.
+PARTIAL_META_KEY = "ai.sophia.mcp/partial"
+STALE_META_KEY = "ai.sophia.mcp/stale"
 
 # Own codes lie outside the range that JSON-RPC and MCP reserve (2026-07-28 basic/index, "Error codes").
 UNAVAILABLE = -31001
 BUSY = -31002
 TIMED_OUT = -31003
 LEGACY_RESOURCE_NOT_FOUND = -32002  # 2025 servers send it; 2026-07-28 forbids it
+# What only a server of 2026-07-28 answers (basic/index, "Error codes"); it proves the era.
+MODERN_ERRORS = (HEADER_MISMATCH, MISSING_REQUIRED_CLIENT_CAPABILITY, UNSUPPORTED_PROTOCOL_VERSION)
 
 LISTS = {
     "tools/list": "tools",
@@ -43,8 +50,10 @@ LISTS = {
 # Results that 2026-07-28 wants ttlMs and cacheScope on (server/utilities/caching).
 CACHEABLE = (*LISTS, "resources/read", "server/discover")
 CALLS = ("tools/call", "prompts/get", "resources/read", "completion/complete")
-# Methods that can be sent again: they change nothing.
+# Requests that can be sent again: they change nothing.
 SAFE = frozenset({*CACHEABLE, "prompts/get", "completion/complete", "initialize", "ping"})
+# RFC 5424 severities, least first (server/utilities/logging).
+LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 
 __all__ = [
     "BUSY",
@@ -53,6 +62,7 @@ __all__ = [
     "CLIENT_CAPABILITIES_META_KEY",
     "CLIENT_INFO_META_KEY",
     "GATEWAY_INFO",
+    "HEADER_MISMATCH",
     "INTERNAL_ERROR",
     "INVALID_PARAMS",
     "INVALID_REQUEST",
@@ -60,14 +70,18 @@ __all__ = [
     "LEGACY_RESOURCE_NOT_FOUND",
     "LEGACY_VERSIONS",
     "LISTS",
+    "LOG_LEVELS",
+    "LOG_LEVEL_META_KEY",
     "METHOD_NOT_FOUND",
-    "MISSING_REQUIRED_CLIENT_CAPABILITY",
     "MODERN",
+    "MODERN_ERRORS",
     "PARSE_ERROR",
+    "PARTIAL_META_KEY",
     "PROTOCOL_VERSION_META_KEY",
     "RESERVED_META",
     "SAFE",
     "SERVER_INFO_META_KEY",
+    "STALE_META_KEY",
     "TIMED_OUT",
     "UNAVAILABLE",
     "UNSUPPORTED_PROTOCOL_VERSION",

@@ -1,34 +1,50 @@
 """Session ids of the 2025 protocol that any gateway replica can open.
 
-An id is the session itself: version, principal and time of issue, encrypted and authenticated with
-AES-GCM under a key all replicas hold. There is no store, and a replica may die at any moment.
+An id is the session itself: version, principal, endpoint, time of issue and the sessions it holds at sticky
+servers, encrypted and authenticated with AES-GCM under a key that all replicas hold. There is no store, and
+a replica may die at any moment.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 NONCE_BYTES = 12
-CONTEXT = b"mcp-gateway session 1"
+CONTEXT = b"mcp-gateway session 2"
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A session at a sticky server: the replica's URL, the id it gave and the version agreed on."""
+
+    url: str
+    id: str
+    version: str
 
 
 @dataclass(frozen=True)
 class Session:
-    """A client session: ``id`` names it in pools and logs; the sealed form is what the client holds."""
+    """A client session: ``id`` names it in pools and logs; the sealed form is what the client holds.
+
+    ``endpoint`` is the path it was opened at and the only one it is good for; ``issued`` is in seconds since
+    the epoch; ``pins`` are by server name.
+    """
 
     id: str
     version: str
     principal: str
     endpoint: str
     issued: int
+    pins: Mapping[str, Pin] = field(default_factory=dict)
 
 
 class Sealer:
@@ -45,13 +61,18 @@ class Sealer:
         self._ttl = ttl_seconds
         self._ended: dict[str, float] = {}
 
-    def new(self, version: str, principal: str, endpoint: str) -> tuple[Session, str]:
-        """A fresh session and its sealed id (visible ASCII, as the transport demands)."""
-        session = Session(os.urandom(9).hex(), version, principal, endpoint, int(time.time()))
+    @staticmethod
+    def new_id() -> str:
+        """An id for a session to come; nobody can guess it."""
+        return os.urandom(9).hex()
+
+    def seal(self, session: Session) -> str:
+        """The sealed form, in visible ASCII as the transport demands (2025-11-25 basic/transports)."""
+        pins = [[name, pin.url, pin.id, pin.version] for name, pin in session.pins.items()]
+        fields = [session.id, session.version, session.principal, session.endpoint, session.issued, pins]
         nonce = os.urandom(NONCE_BYTES)
-        text = json.dumps([session.id, version, principal, endpoint, session.issued]).encode()
-        sealed = nonce + self._ciphers[0].encrypt(nonce, text, CONTEXT)
-        return session, base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+        sealed = nonce + self._ciphers[0].encrypt(nonce, orjson.dumps(fields), CONTEXT)
+        return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
 
     def open(self, sealed: str, principal: str, endpoint: str) -> Session | None:
         """The session, or None where the id is forged, expired, ended or another principal's or endpoint's."""
@@ -64,11 +85,12 @@ class Sealer:
                 text = cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], CONTEXT)
             except (InvalidTag, ValueError):
                 continue
-            session = Session(*json.loads(text))
-            good = session.principal == principal and session.endpoint == endpoint
-            return (
-                session if good and time.time() - session.issued < self._ttl and session.id not in self._ended else None
-            )
+            identity, version, owner, where, issued, pins = orjson.loads(text)
+            held = {name: Pin(*rest) for name, *rest in pins}
+            session = Session(identity, version, owner, where, issued, held)
+            mine = session.principal == principal and session.endpoint == endpoint
+            alive = time.time() - session.issued < self._ttl and session.id not in self._ended
+            return session if mine and alive else None
         return None
 
     def end(self, session: Session) -> None:

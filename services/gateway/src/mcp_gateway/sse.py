@@ -12,15 +12,20 @@ class TooLarge(Exception):
 
 
 async def events(chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
-    """The data of each event; ``limit`` bounds one event in bytes."""
+    """The data of each event; ``limit`` bounds one event in bytes.
+
+    Raises:
+        TooLarge: an event exceeds ``limit``.
+    """
     buffer = bytearray()
     data: list[bytes] = []
     size = 0
     async for chunk in chunks:
+        seen = len(buffer)  # no line end in there: look at what is new only
         buffer += chunk
         start = 0
-        while (end := buffer.find(b"\n", start)) >= 0:
-            line = bytes(buffer[start:end]).rstrip(b"\r")
+        while (end := buffer.find(b"\n", max(start, seen))) >= 0:
+            line = bytes(buffer[start:end]).removesuffix(b"\r")
             start = end + 1
             if not line:
                 if data:

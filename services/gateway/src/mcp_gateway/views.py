@@ -6,22 +6,30 @@ A view is an endpoint: ``/mcp`` shows all servers under merged names, ``/servers
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mcp_gateway import names
-from mcp_gateway.catalog import Catalog, permitted
+from mcp_gateway.catalog import FAN_OUT_SECONDS, Catalog, Listed
 from mcp_gateway.protocol import (
     CALLS,
     GATEWAY_INFO,
     INVALID_PARAMS,
     LISTS,
     METHOD_NOT_FOUND,
+    MODERN,
+    PARTIAL_META_KEY,
+    STALE_META_KEY,
     Json,
     RpcError,
 )
+from mcp_gateway.sessions import Pin, Session
 from mcp_gateway.upstream import Call, Notify, Upstream
 
+# How long ``initialize`` waits for sessions at sticky servers.
+PIN_SECONDS = 2.0
 CAPABILITY_OF = {
     "tools/list": "tools",
     "prompts/list": "prompts",
@@ -34,15 +42,29 @@ CAPABILITY_OF = {
 class Request:
     """One request of a client, its envelope already checked.
 
-    ``session`` identifies the client's session (2025) and is empty in 2026, where there is none.
+    Attributes:
+        session: the client's session (2025); None in 2026, where there is none.
+        capabilities: what the client declared with the request (2026).
+        param_headers: its ``Mcp-Param-*`` headers.
+        log_level: least severity of log messages wanted; None for none.
+        set_level: whether the client asked for that level itself.
+        notify: takes notifications that precede the response; None where the client takes no event stream.
     """
 
     method: str
     params: Json
     principal: str
-    session: str = ""
+    session: Session | None = None
     capabilities: Json = field(default_factory=dict)
+    param_headers: Mapping[str, str] = field(default_factory=dict)
+    log_level: str | None = None
+    set_level: bool = False
     notify: Notify | None = None
+
+
+def session_key(principal: str, session: Session | None, upstream: Upstream) -> str:
+    """Whose session at the server a call may use: sticky servers keep state for each client session."""
+    return f"{principal}/{session.id}" if session and upstream.server.sticky else principal
 
 
 class View:
@@ -84,9 +106,29 @@ class View:
             return await self._call(request)
         if request.method == "ping":
             return {}
-        if request.method == "logging/setLevel":
-            return await self._set_level(request)
         raise RpcError(METHOD_NOT_FOUND, f"Method not found: {request.method}")
+
+    # -- sessions of clients ---------------------------------------------------------------------
+
+    async def open_pins(self, principal: str, session: Session) -> dict[str, Pin]:
+        """The sessions at sticky servers that a new client session holds; slow servers are left for later."""
+        sticky = [upstream for upstream in self.upstreams.values() if upstream.server.sticky]
+
+        async def pin(upstream: Upstream) -> Pin | None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PIN_SECONDS):
+                    return await upstream.open_pin(session_key(principal, session, upstream))
+            return None
+
+        pins = await asyncio.gather(*(pin(upstream) for upstream in sticky))
+        return {upstream.name: found for upstream, found in zip(sticky, pins, strict=True) if found}
+
+    def end_session(self, session: Session) -> None:
+        """End a client session's own sessions at sticky servers."""
+        for upstream in self.upstreams.values():
+            if upstream.server.sticky:
+                key = session_key(session.principal, session, upstream)
+                upstream.end_session(key, session.pins.get(upstream.name))
 
     # -- lists -----------------------------------------------------------------------------------
 
@@ -97,29 +139,39 @@ class View:
             raise RpcError(INVALID_PARAMS, f"invalid cursor {request.params['cursor']!r}")
         asked = [u for u in self.upstreams.values() if u.era is None or CAPABILITY_OF[method] in u.capabilities]
         if not self.merged:
-            items = await self._catalog.items(asked[0], method, asked[0].server.timeout_seconds) if asked else []
-            return {
-                key: [item for item in items if method != "tools/list" or permitted(asked[0], item.get("name", ""))]
-            }
-        answers = await asyncio.gather(*(self._catalog.items(u, method) for u in asked), return_exceptions=True)
+            if not asked:
+                return {key: []}
+            listed = await self._catalog.items(asked[0], method, asked[0].server.timeout_seconds)
+            return {key: [item for item in listed.items if self._shown(asked[0], method, item)]}
+        answers = await asyncio.gather(
+            *(self._catalog.items(u, method, FAN_OUT_SECONDS) for u in asked), return_exceptions=True
+        )
         merged: list[Json] = []
         missing: list[str] = []
+        stale: list[str] = []
         for upstream, answer in zip(asked, answers, strict=True):
-            if isinstance(answer, BaseException):
-                if not isinstance(answer, RpcError):
-                    raise answer
-                missing.append(upstream.server.name)
-                continue
-            merged += [self._renamed(upstream, method, item) for item in answer if self._shown(upstream, method, item)]
+            if isinstance(answer, Listed):
+                merged += [
+                    self._renamed(upstream, method, item)
+                    for item in answer.items
+                    if self._shown(upstream, method, item)
+                ]
+                if answer.stale:
+                    stale.append(upstream.name)
+            elif isinstance(answer, RpcError):
+                missing.append(upstream.name)
+            else:
+                raise answer
+        # Healthy servers keep working when others are down, and the gap is visible.
+        marks = {PARTIAL_META_KEY: sorted(missing), STALE_META_KEY: sorted(stale)}
         result: Json = {key: merged}
-        if missing:
-            # Healthy servers keep working when others are down, and the gap is visible.
-            result["_meta"] = {"ai.sophia.mcp/partial": sorted(missing)}
+        if missing or stale:
+            result["_meta"] = {mark: servers for mark, servers in marks.items() if servers}
         return result
 
     @staticmethod
     def _shown(upstream: Upstream, method: str, item: Json) -> bool:
-        return method != "tools/list" or permitted(upstream, item.get("name", ""))
+        return method != "tools/list" or upstream.policy.permits(item.get("name", ""))
 
     @staticmethod
     def _renamed(upstream: Upstream, method: str, item: Json) -> Json:
@@ -142,19 +194,33 @@ class View:
         else:
             kind = "tools/list" if method == "tools/call" else "prompts/list"
             upstream, name = await self._named_target(kind, params.get("name"))
-            if method == "tools/call" and not permitted(upstream, name):
+            if method == "tools/call" and not upstream.policy.permits(name):
                 raise RpcError(INVALID_PARAMS, f"Unknown tool: {params.get('name')}")
             params = {**params, "name": name}
-        call = Call(method, params, capabilities=request.capabilities, notify=request.notify)
-        call.session_key = f"{request.principal}/{request.session}" if upstream.server.sticky else request.principal
-        if method == "tools/call":
-            call.tool_schema = self._schema(upstream, params["name"])
-        result = await upstream.request(call)
+        result = await upstream.request(
+            Call(
+                method,
+                params,
+                session_key=session_key(request.principal, request.session, upstream),
+                pin=request.session.pins.get(upstream.name) if request.session else None,
+                capabilities=request.capabilities,
+                param_headers=request.param_headers,
+                schema=await self._schema(upstream, params["name"]) if method == "tools/call" else None,
+                log_level=request.log_level,
+                set_level=request.set_level,
+                notify=request.notify,
+            )
+        )
         return self._with_merged_uris(upstream, result) if self.merged else result
 
-    def _schema(self, upstream: Upstream, tool: str) -> Json | None:
-        known = self._catalog.known(upstream.server.name, "tools/list") or []
-        return next((item.get("inputSchema") for item in known if item.get("name") == tool), None)
+    async def _schema(self, upstream: Upstream, tool: str) -> Json | None:
+        """The tool's schema where a modern server wants arguments of it mirrored in headers."""
+        if upstream.era != MODERN:
+            return None
+        if not self._catalog.knows(upstream.name, "tools/list"):
+            with contextlib.suppress(RpcError):  # the call itself will tell what is wrong
+                await self._catalog.items(upstream, "tools/list", FAN_OUT_SECONDS)
+        return self._catalog.mirrored(upstream.name, tool)
 
     def _only(self) -> Upstream:
         return next(iter(self.upstreams.values()))
@@ -170,11 +236,20 @@ class View:
         if not found:
             raise RpcError(INVALID_PARAMS, f"Unknown {what}: {name}")
         upstream, rest = self.upstreams[found[0]], found[1]
-        if names.exposed(found[0], rest) == name and len(name) < names.MAX_LENGTH:
+        if not names.may_be_shortened(name):
             return upstream, rest
-        for item in await self._catalog.items(upstream, method):
+        itself = names.exposed(found[0], rest) == name  # an honest name may end like a digest
+        try:
+            listed = await self._catalog.items(upstream, method, FAN_OUT_SECONDS)
+        except RpcError:
+            if itself:
+                return upstream, rest
+            raise
+        for item in listed.items:
             if names.exposed(found[0], item.get("name", "")) == name:
                 return upstream, item["name"]
+        if itself:
+            return upstream, rest
         raise RpcError(INVALID_PARAMS, f"Unknown {what}: {name}")
 
     def _resource_target(self, uri: Any) -> tuple[Upstream, str]:
@@ -188,7 +263,9 @@ class View:
         return self.upstreams[found[0]], found[1]
 
     async def _completion_target(self, params: Json) -> tuple[Upstream, Json]:
-        reference = params.get("ref") or {}
+        reference = params.get("ref")
+        if not isinstance(reference, dict):
+            raise RpcError(INVALID_PARAMS, "params.ref is missing")
         if reference.get("type") == "ref/prompt":
             upstream, name = await self._named_target("prompts/list", reference.get("name"))
             return upstream, {**params, "ref": {**reference, "name": name}}
@@ -210,20 +287,3 @@ class View:
             elif content.get("type") == "resource" and "uri" in (content.get("resource") or {}):
                 content["resource"]["uri"] = names.exposed_uri(server, content["resource"]["uri"])
         return result
-
-    # -- logging ---------------------------------------------------------------------------------
-
-    async def _set_level(self, request: Request) -> Json:
-        """Tell every server of the view that logs; one that is away must not fail the client."""
-        level = {"level": request.params.get("level")}
-        asked = []
-        for upstream in self.upstreams.values():
-            if "logging" in upstream.capabilities and upstream.era and not upstream.era.startswith("2026"):
-                key = f"{request.principal}/{request.session}" if upstream.server.sticky else request.principal
-                asked.append(upstream.request(Call("logging/setLevel", level, session_key=key)))
-        answers = await asyncio.gather(*asked, return_exceptions=True)
-        if not self.merged:
-            for answer in answers:
-                if isinstance(answer, BaseException):
-                    raise answer
-        return {}

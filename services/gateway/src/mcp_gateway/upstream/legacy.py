@@ -1,0 +1,235 @@
+"""Servers of 2025: sessions with their replicas, opened before use and kept (2025-11-25 basic/lifecycle).
+
+A session belongs to a key: a principal, or at sticky servers one client session. Sessions are never shared
+between keys. The gateway itself (lists, probes) has the empty key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from mcp_gateway.protocol import (
+    GATEWAY_INFO,
+    LEGACY,
+    LOG_LEVELS,
+    RESERVED_META,
+    UNAVAILABLE,
+    Json,
+    RpcError,
+)
+from mcp_gateway.sessions import Pin
+from mcp_gateway.upstream.call import Call, Relay
+from mcp_gateway.upstream.replicas import Replica
+from mcp_gateway.upstream.wire import Answer, Wire, WrongEra, quietly
+
+MAX_SESSIONS = 10_000
+CLOSING_SECONDS = 2.0
+
+log = logging.getLogger("mcp_gateway.upstream")
+
+
+@dataclass(eq=False)
+class UpstreamSession:
+    """A session with one replica; ``id`` is None at servers that give none."""
+
+    url: str
+    version: str
+    id: str | None
+    hello: Json = field(default_factory=dict)
+    pinned: bool = False
+    level: str | None = None
+    used: float = field(default_factory=time.monotonic)
+
+    def headers(self) -> dict[str, str]:
+        """What belongs on every request after ``initialize`` (2025-11-25 basic/transports)."""
+        headers = {"MCP-Protocol-Version": self.version}
+        if self.id:
+            headers["Mcp-Session-Id"] = self.id
+        return headers
+
+
+class _SessionLost(Exception):
+    """The server does not know the session (any more); nothing was executed."""
+
+
+class LegacySessions:
+    """The sessions with one server's replicas, and calls over them.
+
+    Args:
+        idle_seconds: sessions unused for so long are ended, here and there.
+        background: runs work that nobody waits for.
+    """
+
+    def __init__(
+        self, wire: Wire, idle_seconds: float, background: Callable[[Coroutine[Any, Any, None]], object]
+    ) -> None:
+        self._wire = wire
+        self._idle = idle_seconds
+        self._background = background
+        self._sessions: OrderedDict[tuple[str, str], UpstreamSession] = OrderedDict()
+        self._opening: dict[tuple[str, str], asyncio.Task[UpstreamSession]] = {}
+        self._urls: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def url_of(self, key: str) -> str | None:
+        """The replica that holds the key's latest session."""
+        return self._urls.get(key)
+
+    async def call(self, replica: Replica, request: Call, lists_changed: Callable[[], None]) -> Json:
+        """The result of a request in the key's session with the replica.
+
+        A session that the server forgot is opened again: the refusal says that nothing was executed.
+
+        Raises:
+            RpcError: the server's error.
+            WrongEra: the replica refuses to open a session.
+        """
+        for _ in range(2):
+            session = await self.session(replica, request.session_key, request.pin)
+            try:
+                return await self._call(session, request, lists_changed)
+            except _SessionLost:
+                self._drop(session, replica.url, request.session_key)
+        raise RpcError(UNAVAILABLE, "the server does not keep its sessions")
+
+    async def session(self, replica: Replica, key: str, pin: Pin | None = None) -> UpstreamSession:
+        """The key's session with the replica: known, sealed in the client's session id, or opened now."""
+        place = (replica.url, key)
+        session = self._sessions.get(place)
+        if session:
+            session.used = time.monotonic()
+            self._sessions.move_to_end(place)
+            return session
+        if pin and pin.url == replica.url and key not in self._urls:
+            return self._keep(place, UpstreamSession(pin.url, pin.version, pin.id, pinned=True))
+        task = self._opening.get(place)
+        if task is None:
+            # Its own task: when the first caller leaves, the others still want it.
+            task = self._opening[place] = asyncio.ensure_future(self._open(place))
+            task.add_done_callback(lambda done: (self._opening.pop(place), done.cancelled() or done.exception()))
+        return await asyncio.shield(task)
+
+    async def _open(self, place: tuple[str, str]) -> UpstreamSession:
+        """``initialize`` and ``notifications/initialized``."""
+        url, _ = place
+        body: Json = {
+            "jsonrpc": "2.0",
+            "id": self._wire.next_id(),
+            "method": "initialize",
+            "params": {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": GATEWAY_INFO},
+        }
+        answer = await self._wire.request(url, body, {}, None, sessions=True)
+        if not isinstance(answer.message.get("result"), dict) and (answer.is_refusal() or answer.status < 300):
+            raise WrongEra(answer)
+        hello = answer.result()
+        session = UpstreamSession(url, str(hello.get("protocolVersion", LEGACY)), answer.session_id, hello)
+        await self._wire.send(url, {"jsonrpc": "2.0", "method": "notifications/initialized"}, session.headers())
+        return self._keep(place, session)
+
+    def _keep(self, place: tuple[str, str], session: UpstreamSession) -> UpstreamSession:
+        self._sessions[place] = session
+        self._urls[place[1]] = place[0]
+        while len(self._sessions) > MAX_SESSIONS:
+            (url, key), oldest = next(iter(self._sessions.items()))
+            self._drop(oldest, url, key)
+            if not oldest.pinned:
+                self._close(oldest)
+        return session
+
+    def _drop(self, session: UpstreamSession, url: str, key: str) -> None:
+        """Forget a session, unless another caller put a new one in its place already."""
+        if self._sessions.get((url, key)) is session:
+            del self._sessions[(url, key)]
+
+    async def _call(self, session: UpstreamSession, request: Call, lists_changed: Callable[[], None]) -> Json:
+        if request.set_level and request.log_level and "logging" in _capabilities(session):
+            await self._set_level(session, request.log_level)
+        identity = self._wire.next_id()
+        relay = Relay(request, identity, lists_changed)
+        params = dict(request.params)
+        # Some servers of 2025 refuse keys of 2026; trace context and the progress token stay.
+        if meta := {name: value for name, value in relay.meta().items() if not name.startswith(RESERVED_META)}:
+            params["_meta"] = meta
+        else:
+            params.pop("_meta", None)
+        body: Json = {"jsonrpc": "2.0", "id": identity, "method": request.method, "params": params}
+        try:
+            answer = await self._wire.request(session.url, body, session.headers(), relay, sessions=True)
+        except (asyncio.CancelledError, TimeoutError):
+            # A disconnect does not cancel in 2025 (basic/transports), this does (basic/utilities/cancellation).
+            note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": identity}}
+            self._background(quietly(self._wire.send(session.url, note, session.headers()), CLOSING_SECONDS))
+            raise
+        if answer.status in (400, 404) and session.id and _is_session_refusal(answer):
+            raise _SessionLost
+        return answer.result()
+
+    async def _set_level(self, session: UpstreamSession, level: str) -> None:
+        """Ask for the most verbose level that anyone of this session wanted; each call is filtered again."""
+        if session.level and LOG_LEVELS.index(session.level) <= LOG_LEVELS.index(level):
+            return
+        session.level = level
+        body: Json = {
+            "jsonrpc": "2.0",
+            "id": self._wire.next_id(),
+            "method": "logging/setLevel",
+            "params": {"level": level},
+        }
+        await self._wire.request(session.url, body, session.headers(), None, sessions=True)
+
+    # -- the end of sessions ---------------------------------------------------------------------
+
+    def end(self, key: str, pin: Pin | None) -> None:
+        """End all sessions of a key whose client is gone."""
+        if pin and key not in self._urls:
+            self._close(UpstreamSession(pin.url, pin.version, pin.id))
+        for (url, other), session in list(self._sessions.items()):
+            if other == key:
+                self._drop(session, url, key)
+                self._close(session)
+        self._urls.pop(key, None)
+
+    def reap(self, urls: set[str]) -> None:
+        """Forget sessions with replicas that are gone, and end idle ones."""
+        now = time.monotonic()
+        for (url, key), session in list(self._sessions.items()):
+            idle = now - session.used > self._idle
+            if url in urls and not idle:
+                continue
+            self._drop(session, url, key)
+            if self._urls.get(key) == url:
+                del self._urls[key]
+            # A pinned session lives in its client's session id and may be in use through another gateway.
+            if url in urls and not session.pinned:
+                self._close(session)
+
+    async def close(self) -> None:
+        """End all sessions that no other gateway replica can use."""
+        mine = [session for session in self._sessions.values() if session.id and not session.pinned]
+        await asyncio.gather(*(quietly(self._wire.delete(s.url, s.headers()), CLOSING_SECONDS) for s in mine))
+        self._sessions.clear()
+
+    def _close(self, session: UpstreamSession) -> None:
+        if session.id:
+            self._background(quietly(self._wire.delete(session.url, session.headers()), CLOSING_SECONDS))
+
+
+def _capabilities(session: UpstreamSession) -> Json:
+    """What the server declared; a session that another gateway opened is taken to have logging."""
+    return session.hello.get("capabilities") or {} if session.hello else {"logging": {}}
+
+
+def _is_session_refusal(answer: Answer) -> bool:
+    """404 ends a session (2025-11-25 basic/transports); some servers say 400 and name the session."""
+    if answer.status == 404:
+        return True
+    failure = answer.message.get("error")
+    return not isinstance(failure, dict) or "session" in str(failure.get("message", "")).lower()
