@@ -27,7 +27,9 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the inventory wants, compiled anew."""
     directory = tmp_path_factory.mktemp("plan")
     ask = ["ansible", "mcp_managers", "-i", str(INVENTORY / "hosts.yml"), "-m", "sophia_ai.mcp_swarm.fleet_plan"]
-    done = subprocess.run([*ask, "-a", f"write_dir={directory}"], capture_output=True, text=True, check=False)
+    ask += ["-a", f"write_dir={directory}"]
+    # From the project's root, where ansible.cfg names the collections.
+    done = subprocess.run(ask, cwd=INVENTORY.parents[2], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return dict(json.loads((directory / "plan.json").read_text("utf-8")))
 
