@@ -10,13 +10,13 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.docker_cli import Docker, explain, tail
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.errors import BuildError
 
 SUITE = "trixie"
-PACKAGES = "ca-certificates,python3,tini"
+PACKAGES = ("ca-certificates", "python3", "tini")
 DEFAULT_MIRROR = "http://deb.debian.org/debian"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 PULL_TIMEOUT_SECONDS = 300
@@ -56,28 +56,36 @@ def root_image(docker: Docker, mode: str, dockerfile: str, mirror: str, ref: str
                 f"cannot pull {image}: {reason}; check the registry, or set mcp_fleet.images.base to bootstrap"
             )
         say(f"no registry ({reason}): bootstrapping Debian {SUITE} from the distribution's mirror instead")
-    return _bootstrap(docker, mirror or DEFAULT_MIRROR, f"mcp-swarm/root:{ref.rsplit(':', 1)[1]}", say)
+    tag = f"mcp-swarm/root:{ref.rsplit(':', 1)[1]}"
+    return bootstrap(docker, SUITE, PACKAGES, mirror or DEFAULT_MIRROR, tag, say)
 
 
-def _bootstrap(docker: Docker, mirror: str, tag: str, say: Callable[[str], None]) -> str:
+def bootstrap(
+    docker: Docker, suite: str, packages: Sequence[str], mirror: str, tag: str, say: Callable[[str], None]
+) -> str:
+    """A minimal Debian with ``packages``, imported as ``tag``; returns the tag, made only where it is missing.
+
+    Raises:
+        BuildError: mmdebstrap is missing, the mirror does not answer, or the engine refuses the archive.
+    """
     if docker.existing([tag]):
         return tag
     if shutil.which("mmdebstrap") is None:
         raise BuildError("mmdebstrap is not installed on the build host; apt-get install mmdebstrap, and run again")
-    say(f"bootstrapping Debian {SUITE} from {mirror}")
+    say(f"bootstrapping Debian {suite} from {mirror}")
     with tempfile.TemporaryDirectory(prefix="mcp-root-") as directory:
         archive = os.path.join(directory, "root.tar")
-        command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}"]
+        command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}"]
         if os.path.exists(KEYRING):
             command.append(f"--keyring={KEYRING}")
         # Documentation and translations have no reader in a container.
         command += [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale", "info")]
         done = subprocess.run(
-            [*command, SUITE, archive, mirror], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+            [*command, suite, archive, mirror], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
         )
         if done.returncode != 0:
             cause, step = explain(done.stdout)
-            raise BuildError(f"bootstrapping Debian {SUITE} failed: {cause}; {step}\n{tail(done.stdout)}")
+            raise BuildError(f"bootstrapping Debian {suite} failed: {cause}; {step}\n{tail(done.stdout)}")
         code, output = docker.run("import", archive, tag)
     if code != 0:
         raise BuildError(f"importing the bootstrapped root failed: {output.strip()}")
