@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.errors import BuildError
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._process import run
 
 TAIL_LINES = 15
 
@@ -77,27 +77,15 @@ class Docker:
         raise BuildError(f"no docker command here can build with BuildKit ({', '.join(found)}); install docker-buildx")
 
     def _builds(self, path: str) -> bool:
-        if subprocess.run([path, "buildx", "version"], capture_output=True, check=False).returncode == 0:
+        if run([path, "buildx", "version"])[0] == 0:
             return True
-        version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+        version = run([path, "--version"])[1]
         match = re.search(r"version (\d+)\.", version)
         return match is not None and int(match.group(1)) < 23
 
     def run(self, *arguments: str, stdin: bytes | None = None, timeout: float | None = None) -> tuple[int, str]:
         """Exit code and combined output of a docker command; 124 when it ran past ``timeout`` seconds."""
-        try:
-            done = subprocess.run(
-                [self.command, *arguments],
-                input=stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env=self.env,
-                timeout=timeout,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            return 124, (error.stdout or b"").decode(errors="replace") + "\ntimed out"
-        return done.returncode, done.stdout.decode(errors="replace")
+        return run([self.command, *arguments], stdin=stdin, env=self.env, timeout=timeout)
 
     def existing(self, refs: list[str]) -> set[str]:
         """Which of these images the engine has.

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.docker_cli import Docker, explain, tail
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.errors import BuildError
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._process import run
 
 SUITE = "trixie"
 PACKAGES = ("ca-certificates", "python3", "tini")
@@ -80,12 +80,10 @@ def bootstrap(
             command.append(f"--keyring={KEYRING}")
         # Documentation and translations have no reader in a container.
         command += [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale", "info")]
-        done = subprocess.run(
-            [*command, suite, archive, mirror], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-        )
-        if done.returncode != 0:
-            cause, step = explain(done.stdout)
-            raise BuildError(f"bootstrapping Debian {suite} failed: {cause}; {step}\n{tail(done.stdout)}")
+        code, output = run([*command, suite, archive, mirror])
+        if code != 0:
+            cause, step = explain(output)
+            raise BuildError(f"bootstrapping Debian {suite} failed: {cause}; {step}\n{tail(output)}")
         code, output = docker.run("import", archive, tag)
     if code != 0:
         raise BuildError(f"importing the bootstrapped root failed: {output.strip()}")

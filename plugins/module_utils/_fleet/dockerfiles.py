@@ -157,7 +157,8 @@ EXPOSE 8080
 ENTRYPOINT ["/usr/bin/tini", "--", "/opt/gateway/bin/mcp-gateway"]
 CMD ["serve", "--config", "/etc/mcp-gateway/config.yaml"]
 HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \\
-    CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/readyz', timeout=4)"]
+    CMD ["python3", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8080, timeout=4); \
+c.request('GET', '/readyz'); raise SystemExit(c.getresponse().status != 200)"]
 """
     tree = {"src": "services/gateway", "dest": "gateway", "digest": digest}
     return _image("gateway", ["os", "builder"], "service", {"Dockerfile": dockerfile}, [tree])

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from typing import Any
+
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._process import run
 
 try:
     import docker
@@ -69,12 +70,9 @@ class Swarm:
             return node_id or "no node"
 
 
-def docker_command(*arguments: str, stdin: str | None = None) -> tuple[int, str]:
+def docker_command(*arguments: str) -> tuple[int, str]:
     """Exit code and output of the docker command line."""
     command = shutil.which("docker", path=os.environ.get("PATH", "") + ":/usr/bin:/usr/local/bin")
     if not command:
         raise SwarmError("there is no docker command on this host; run the provision playbook first")
-    done = subprocess.run(
-        [command, *arguments], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
-    return done.returncode, done.stdout
+    return run([command, *arguments])
