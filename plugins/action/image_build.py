@@ -68,7 +68,7 @@ class ActionModule(ActionBase):
         for entry in self._fleet.catalogue:
             source = entry["source"]
             name = dockerfiles.lock_name(source)
-            if name in plan["missing_locks"]:
+            if name and name in plan["missing_locks"]:
                 manifest = (
                     dockerfiles.package_json(source)
                     if source["kind"] == "npm"

@@ -100,8 +100,8 @@ class Controller:
                 errors.append(f"mcp_fleet.secrets.{name}{error.args[0]}")
         if errors:
             raise FleetError(errors)
-        key = sources.get(BUILT_IN_SECRETS[0], {})
-        if not key.get("file") and not key.get("generate"):
+        key = sources.get(BUILT_IN_SECRETS[0])
+        if key and not key.get("file") and not key.get("generate"):
             self._keep(self.state_dir / "secrets" / BUILT_IN_SECRETS[0], values[BUILT_IN_SECRETS[0]])
         return values
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validate import FleetError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._controller import Controller, fact, tree_files
 
