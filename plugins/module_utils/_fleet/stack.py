@@ -65,7 +65,7 @@ def _common(fleet_name: str, part: str, image: str) -> Service:
             "labels": {f"{LABEL}.fleet": fleet_name, f"{LABEL}.part": part},
             "restart_policy": {"condition": "any", "delay": "2s", "max_attempts": 0},
             # A task that starts and ends is a failed update: Swarm watches each for this long and then goes back.
-            "update_config": {"parallelism": 1, "order": "start-first", "failure_action": "rollback", "monitor": "10s"},
+            "update_config": {"parallelism": 1, "order": "start-first", "failure_action": "rollback", "monitor": "5s"},
             "rollback_config": {"parallelism": 0, "order": "start-first"},
         },
     }
