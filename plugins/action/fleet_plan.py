@@ -13,7 +13,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validate import FleetError
-from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._controller import Controller
+from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._controller import Fleet, fact
 
 display = Display()
 
@@ -29,25 +29,15 @@ class ActionModule(ActionBase):
         dummy, args = self.validate_argument_spec(
             {"resolve_secrets": {"type": "bool", "default": True}, "write_dir": {"type": "path"}}
         )
-        task_vars = task_vars or {}
         try:
-            plan = Controller(task_vars["inventory_dir"]).compile(
-                self.variable("mcp_servers", task_vars),
-                self.variable("mcp_fleet", task_vars),
-                sum(1 for host in task_vars["hostvars"].values() if host.get("mcp_node_gpus")),
-                resolve_secrets=args["resolve_secrets"],
-            )
+            plan = Fleet(task_vars or {}, self._templar).plan(resolve_secrets=args["resolve_secrets"])
         except FleetError as error:
             return result | {"failed": True, "msg": str(error), "errors": error.errors}
         if args["write_dir"]:
             directory = Path(args["write_dir"])
             write_plan(plan, directory)
             display.display("\n".join([*describe(plan), "", f"Everything it says, to read: {directory}", ""]))
-        return result | {"changed": False, "ansible_facts": {"fleet_plan": plan}}
-
-    def variable(self, name: str, task_vars: dict[str, Any]) -> Any:
-        """An inventory variable with its templates resolved; None where it is not defined."""
-        return self._templar.template(task_vars[name]) if name in task_vars else None
+        return result | {"changed": False, "ansible_facts": {"fleet_plan": fact(plan)}}
 
 
 def describe(plan: dict[str, Any]) -> list[str]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validate import FleetError, validate
-from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._controller import Controller
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validate import FleetError
+from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._controller import Fleet
 
 
 class ActionModule(ActionBase):
@@ -22,11 +22,8 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         task_vars = task_vars or {}
-        variables = {name: self._templar.template(task_vars.get(name)) for name in ("mcp_servers", "mcp_fleet")}
-        gpu_nodes = sum(1 for host in task_vars["hostvars"].values() if host.get("mcp_node_gpus"))
         try:
-            dummy, fleet = validate(variables["mcp_servers"], variables["mcp_fleet"], gpu_nodes)
-            values = Controller(task_vars["inventory_dir"]).secret_values(fleet["secrets"])
+            values = Fleet(task_vars, self._templar).secret_values()
         except FleetError as error:
             return result | {"failed": True, "msg": str(error), "errors": error.errors}
         # Only what a service mounts becomes a Swarm secret.

@@ -17,7 +17,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet import dockerfiles
-from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._controller import Controller, tree_files
+from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._controller import Fleet, fact, tree_files
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._progress import run_with_progress
 
 MODULE = "sophia_ai.mcp_swarm.image_build"
@@ -34,28 +34,23 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         self._vars: dict[str, Any] = task_vars or {}
-        self._controller = Controller(self._vars["inventory_dir"])
+        self._fleet = Fleet(self._vars, self._templar)
         plan = self._vars["ansible_facts"]["fleet_plan"]
         facts: dict[str, Any] = {}
         missing = self._missing(plan)
+        if not self._task.check_mode and (missing or plan["missing_locks"]):
+            plan = self._fleet.plan()
         if plan["missing_locks"] and not self._task.check_mode:
             bases = [image for image in plan["images"] if image["name"] in ("os", "builder")]
             self._build(plan, [image for image in bases if image["name"] in missing])
             self._lock(plan)
-            catalogue, settings = self._template("mcp_servers"), self._template("mcp_fleet")
-            plan = self._controller.compile(catalogue, settings, self._gpu_nodes())
-            facts = {"ansible_facts": {"fleet_plan": plan}}
+            plan = self._fleet.plan()
+            facts = {"ansible_facts": {"fleet_plan": fact(plan)}}
             missing = self._missing(plan)
         if self._task.check_mode or not missing:
             return result | {"changed": bool(missing), "missing": missing} | facts
         built = self._build(plan, [image for image in plan["images"] if image["name"] in missing])
         return result | built | facts
-
-    def _template(self, name: str) -> Any:
-        return self._templar.template(self._vars.get(name))
-
-    def _gpu_nodes(self) -> int:
-        return sum(1 for host in self._vars["hostvars"].values() if host.get("mcp_node_gpus"))
 
     def _module(self, **arguments: Any) -> dict[str, Any]:
         answer = self._execute_module(module_name=MODULE, module_args=arguments, task_vars=self._vars)
@@ -69,28 +64,31 @@ class ActionModule(ActionBase):
 
     def _lock(self, plan: dict[str, Any]) -> None:
         """Resolve the missing locks on the build host and keep them beside the inventory."""
-        wanted = []
-        for entry in self._template("mcp_servers"):
+        wanted: dict[str, dict[str, str]] = {}
+        for entry in self._fleet.catalogue:
             source = entry["source"]
             name = dockerfiles.lock_name(source)
-            if name in plan["missing_locks"]:
+            if name and name in plan["missing_locks"]:
                 manifest = (
                     dockerfiles.package_json(source)
                     if source["kind"] == "npm"
                     else dockerfiles.requirements_in({"with": (), **source})
                 )
                 server = f"server {entry['name']}"
-                wanted.append({"file": name, "kind": source["kind"], "manifest": manifest, "server": server})
+                wanted[name] = {"file": name, "kind": source["kind"], "manifest": manifest, "server": server}
         slim = [{"name": image["name"], "ref": image["ref"]} for image in plan["images"] if image["name"] == "builder"]
-        site = self._site(plan)
-        for lock in wanted:
+        # The site's CA bundle must be there, also where the bases were built long ago or elsewhere.
+        places = {"site": self._site(plan), "build_dir": plan["paths"]["build_dir"]}
+        archive: str | None = self._send(plan, [])
+        for lock in wanted.values():
             display.display(f"    locking {lock['file']}")
-            texts = self._module(operation="lock", images=slim, locks=[lock], site=site)["locks"]
-            self._controller.locks_dir.mkdir(parents=True, exist_ok=True)
+            texts = self._module(operation="lock", images=slim, locks=[lock], archive=archive, **places)["locks"]
+            archive = None
+            self._fleet.controller.locks_dir.mkdir(parents=True, exist_ok=True)
             for name, text in texts.items():
-                (self._controller.locks_dir / name).write_text(text, "utf-8")
+                (self._fleet.controller.locks_dir / name).write_text(text, "utf-8")
         if wanted:
-            display.display(f"    wrote {len(wanted)} lock files to {self._controller.locks_dir}: commit them")
+            display.display(f"    wrote {len(wanted)} lock files to {self._fleet.controller.locks_dir}: commit them")
 
     @staticmethod
     def _site(plan: dict[str, Any]) -> dict[str, str]:
@@ -136,7 +134,7 @@ class ActionModule(ActionBase):
                     for name, text in image["files"].items():
                         _add(tar, f"{image['name']}/{name}", text.encode())
                     for tree in image["trees"]:
-                        root = self._controller.path(tree["src"])
+                        root = self._fleet.controller.path(tree["src"])
                         for path in tree_files(root):
                             target = f"{image['name']}/{tree['dest']}/{path.relative_to(root)}"
                             _add(tar, target, path.read_bytes())

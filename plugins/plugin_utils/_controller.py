@@ -101,8 +101,8 @@ class Controller:
                 errors.append(f"mcp_fleet.secrets.{name}{error.args[0]}")
         if errors:
             raise FleetError(errors)
-        key = sources.get(BUILT_IN_SECRETS[0], {})
-        if not key.get("file") and not key.get("generate"):
+        key = sources.get(BUILT_IN_SECRETS[0])
+        if key and not key.get("file") and not key.get("generate"):
             self._keep(self.state_dir / "secrets" / BUILT_IN_SECRETS[0], values[BUILT_IN_SECRETS[0]])
         return values
 
@@ -154,3 +154,48 @@ def tree_files(root: Path) -> Iterator[Path]:
         skipped = {"node_modules"} | (SKIPPED_DIRECTORIES if Path(directory) == root else set())
         names[:] = [n for n in wanted(names) if n not in skipped]
         yield from (Path(directory, name) for name in wanted(files))
+
+
+class Fleet:
+    """The fleet that a play's inventory describes, for action plugins.
+
+    Attributes:
+        controller: the inventory's directory.
+        catalogue, settings: the two variables with their templates resolved; None where not defined.
+        gpu_nodes: how many hosts have ``mcp_node_gpus``.
+    """
+
+    def __init__(self, task_vars: Mapping[str, Any], templar: Any) -> None:
+        self.controller = Controller(task_vars["inventory_dir"])
+        self.catalogue: Any
+        self.settings: Any
+        self.catalogue, self.settings = (
+            templar.template(task_vars[name]) if name in task_vars else None for name in ("mcp_servers", "mcp_fleet")
+        )
+        self.gpu_nodes = sum(1 for host in task_vars["hostvars"].values() if host.get("mcp_node_gpus"))
+
+    def plan(self, resolve_secrets: bool = True) -> dict[str, Any]:
+        """The whole plan.
+
+        Raises:
+            FleetError: with every mistake found.
+        """
+        return self.controller.compile(self.catalogue, self.settings, self.gpu_nodes, resolve_secrets)
+
+    def secret_values(self) -> dict[str, str]:
+        """Every secret's value.
+
+        Raises:
+            FleetError: with every mistake found.
+        """
+        dummy, settings = validate(self.catalogue, self.settings, self.gpu_nodes)
+        return self.controller.secret_values(settings["secrets"])
+
+
+def fact(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The plan as the fact ``fleet_plan``: without the texts of build contexts, which only the build needs.
+
+    They are most of the plan, and every task would carry them.
+    """
+    images = [{key: value for key, value in image.items() if key not in ("files", "trees")} for image in plan["images"]]
+    return {**plan, "images": images}
