@@ -23,7 +23,8 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validat
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE_TREES = ("services/runtime", "services/gateway")
-SKIPPED_DIRECTORIES = {"tests", "bench", "build", "dist", "node_modules"}
+# Of a project, at its top: a package of the application may well be called build.
+SKIPPED_DIRECTORIES = {"tests", "bench", "build", "dist"}
 
 
 class Controller:
@@ -112,9 +113,14 @@ class Controller:
             raise LookupError(f".env: the variable {variable} is not set; export {variable}=… and run again")
         if path := source.get("file"):
             try:
-                return Path(path).read_text("utf-8").rstrip("\n")
+                text = Path(path).read_text("utf-8").rstrip("\n")
             except OSError as error:
                 raise LookupError(f".file: {path}: {error.strerror}; create the file or correct the path") from error
+            except UnicodeDecodeError as error:
+                raise LookupError(f".file: {path}: is no text; encode it, or correct the path") from error
+            if not text:  # Swarm takes no empty secret
+                raise LookupError(f".file: {path}: is empty; write the secret into it")
+            return text
         if value := source.get("value"):
             return str(value)
         kept = self.state_dir / "secrets" / name
@@ -145,7 +151,8 @@ def tree_files(root: Path) -> Iterator[Path]:
         return sorted(n for n in names if not n.startswith((".", "__pycache__")) and not n.endswith(".egg-info"))
 
     for directory, names, files in os.walk(root):
-        names[:] = [n for n in wanted(names) if n not in SKIPPED_DIRECTORIES]
+        skipped = {"node_modules"} | (SKIPPED_DIRECTORIES if Path(directory) == root else set())
+        names[:] = [n for n in wanted(names) if n not in skipped]
         yield from (Path(directory, name) for name in wanted(files))
 
 

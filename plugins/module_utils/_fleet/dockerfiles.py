@@ -60,15 +60,15 @@ rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/apt /var/log/dpkg.log
 """
 
 
-def quoted(words: list[str]) -> str:
-    """The exec form of an instruction."""
-    return json.dumps(words)
+def label_value(text: str) -> str:
+    """A label's value in quotes. A Dockerfile knows no JSON escapes, and expands variables in labels."""
+    return '"' + re.sub(r'(["\\$])', r"\\\1", " ".join(text.split())) + '"'
 
 
 def labels(title: str, extra: Mapping[str, str]) -> str:
     """A LABEL instruction with OCI annotations (image-spec, annotations.md)."""
     values = {"org.opencontainers.image.title": title, "org.opencontainers.image.vendor": "MCP Swarm", **extra}
-    return "LABEL " + " \\\n      ".join(f"{key}={json.dumps(value)}" for key, value in values.items() if value)
+    return "LABEL " + " \\\n      ".join(f"{key}={label_value(value)}" for key, value in values.items() if value)
 
 
 def os_image() -> dict[str, Any]:
@@ -216,6 +216,19 @@ def lock_name(source: Mapping[str, Any]) -> str | None:
         return None
     package = re.sub(r"[^A-Za-z0-9._-]+", "-", source["package"]).strip("-")
     return f"{kind}-{package}-{source['version']}.{'txt' if kind == 'pypi' else 'json'}"
+
+
+def holds_pins(lock: str, source: Mapping[str, Any]) -> bool:
+    """Whether a lock was resolved with all that ``source.with`` pins; the file's name does not say so."""
+    locked = {_pin(line) for line in lock.splitlines() if "==" in line}
+    return all(_pin(requirement) in locked for requirement in source.get("with", ()))
+
+
+def _pin(requirement: str) -> tuple[str, str]:
+    """Name and version of ``name[extras]==version ; marker``, both in their normal form (PEP 503, PEP 440)."""
+    name, dummy, version = requirement.partition("==")
+    name = re.sub(r"[-_.]+", "-", name.partition("[")[0].strip()).lower()
+    return name, re.sub(r"(\.0+)+$", "", re.split(r"[\s;\\]", version.strip(), maxsplit=1)[0])
 
 
 def package_json(source: Mapping[str, Any]) -> str:

@@ -56,6 +56,7 @@ def plan_images(
     """
     errors: list[str] = []
     missing: list[str] = []
+    locking: dict[str, tuple[str, dict[str, Any]]] = {}
     assembly = _Assembly(fleet["site"])
     assembly.add(dockerfiles.os_image())
     assembly.add(dockerfiles.builder_image(assembly.refs))
@@ -68,8 +69,14 @@ def plan_images(
         if source["kind"] in ("image", "remote"):
             continue
         lock_name = dockerfiles.lock_name(source)
-        if lock_name and lock_name not in facts.locks:
-            missing.append(lock_name)
+        if lock_name:
+            manifest = {key: source.get(key) for key in ("package", "with")}
+            first, other = locking.setdefault(lock_name, (f"mcp_servers[{index}].source", manifest))
+            if other != manifest:
+                errors.append(f"{path}: locks to {lock_name}, as {first} does, but to other packages; make them equal")
+            there = lock_name in facts.locks and dockerfiles.holds_pins(facts.locks[lock_name], source)
+            if not there and lock_name not in missing:
+                missing.append(lock_name)
         if source["kind"] == "python" and not facts.trees.get(source["path"]):
             errors.append(
                 f"{path}.path: {source['path']!r} is no directory with pyproject.toml and uv.lock; correct the path"

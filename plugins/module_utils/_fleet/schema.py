@@ -13,6 +13,10 @@ from typing import Any
 NAME = r"(?=.{1,32}$)[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*"
 ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 HEADER_NAME = r"[A-Za-z0-9-]+"
+HOST = r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9])?"
+# Debian policy, 5.6.7; an exact version may follow. Names end up in a shell's line, so nothing else may pass.
+DEBIAN_PACKAGE = r"[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+:~-]+)?"
+LAST_PORT = 65535
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Key:
 
     ``type`` is str, int, number, bool, list, map (free keys) or object (fixed keys in ``keys``).
     ``item`` describes the elements of a list or the values of a map; ``variants`` gives an object's keys
-    by the value of its key ``tag``.
+    by the value of its key ``tag``. ``quoted`` refuses a number for a text: YAML reads 1.10 as 1.1.
     """
 
     type: str
@@ -32,6 +36,8 @@ class Key:
     pattern: str = ""
     hint: str = ""
     minimum: float | None = None
+    maximum: float | None = None
+    quoted: bool = False
     item: Key | None = None
     key_pattern: str = ""
     keys: Mapping[str, Key] = field(default_factory=dict)
@@ -48,7 +54,11 @@ def _words(doc: str, **options: Any) -> Key:
 
 
 _VERSION = _text(
-    "Exact version.", required=True, pattern=r"[0-9][A-Za-z0-9.+!_-]*", hint="pin one exact version, such as 1.2.3"
+    "Exact version.",
+    required=True,
+    pattern=r"[0-9][A-Za-z0-9.+!_-]*",
+    hint="pin one exact version, such as 1.2.3",
+    quoted=True,
 )
 
 SOURCE = Key(
@@ -119,7 +129,7 @@ SERVER: Mapping[str, Key] = {
         "stdio is bridged to streamable HTTP inside the container.", choices=("stdio", "http"), default="stdio"
     ),
     "path": _text("HTTP path of the MCP endpoint.", default="/mcp", pattern=r"/\S*", hint="start with /"),
-    "port": Key("int", "Port inside the container.", default=8000, minimum=1024),
+    "port": Key("int", "Port inside the container.", default=8000, minimum=1024, maximum=LAST_PORT),
     "replicas": Key("int", "Containers to run.", default=1, minimum=0),
     "sessions": _text(
         "sticky: the server keeps state between the calls of one client session.",
@@ -160,10 +170,15 @@ SERVER: Mapping[str, Key] = {
         "map",
         "Volume name to absolute path: what the server keeps.",
         key_pattern=r"[a-z][a-z0-9_-]*",
-        item=Key("str", pattern=r"/\S+", hint="use an absolute path"),
+        item=Key("str", pattern=r"/[A-Za-z0-9._/-]+", hint="use an absolute path of letters, digits and . _ - /"),
         default={},
     ),
-    "packages": _words("Debian packages its image needs.", default=()),
+    "packages": Key(
+        "list",
+        "Debian packages its image needs.",
+        item=Key("str", pattern=DEBIAN_PACKAGE, hint="write the name of one Debian package"),
+        default=(),
+    ),
     "files": Key(
         "map",
         "Absolute path below /etc/mcp/ to text: configuration files baked into the image. No secrets.",
@@ -279,9 +294,14 @@ FLEET: Mapping[str, Key] = {
         "object",
         "The TLS edge.",
         keys={
-            "hosts": _words("Names and addresses that clients use.", default=("localhost", "127.0.0.1")),
-            "port": Key("int", "HTTPS port on the node.", default=8443, minimum=1),
-            "http_port": Key("int", "HTTP port that redirects; 0 for none.", default=0, minimum=0),
+            "hosts": Key(
+                "list",
+                "Names and addresses that clients use.",
+                item=Key("str", pattern=HOST, hint="write a host name or an IPv4 address, without scheme or port"),
+                default=("localhost", "127.0.0.1"),
+            ),
+            "port": Key("int", "HTTPS port on the node.", default=8443, minimum=1, maximum=LAST_PORT),
+            "http_port": Key("int", "HTTP port that redirects; 0 for none.", default=0, minimum=0, maximum=LAST_PORT),
             "tls": _text(
                 "internal: own CA; acme: public certificates.", choices=("internal", "acme"), default="internal"
             ),
@@ -292,7 +312,8 @@ FLEET: Mapping[str, Key] = {
     "secrets": Key(
         "map",
         "Secret to its source: exactly one of generate, env, value, file.",
-        key_pattern=r"[a-z][a-z0-9_]*",
+        # <fleet>_<secret>_<digest> names a Swarm secret, which takes 64 characters.
+        key_pattern=r"[a-z][a-z0-9_]{0,29}",
         item=SECRET,
         default={},
     ),

@@ -8,6 +8,8 @@ from __future__ import annotations
 import copy
 import difflib
 import ipaddress
+import math
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +20,13 @@ FILES_DIR = "/etc/mcp/"
 FILE_BELOW = r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*"
 RUNTIME_FILES = ("server.json", "openapi.json")
 BUILT_IN_SECRETS = ("gateway_api_key", "gateway_session_key")
+# A server's service and image are named after it; these are the fleet's own.
+OWN_NAMES = {
+    **dict.fromkeys(("gateway", "edge"), "service"),
+    **dict.fromkeys(("os", "builder", "runtime-python", "runtime-node"), "image"),
+}
+# What a volume must not hide in a server's container.
+NEEDED_PATHS = ("/tmp", "/run/secrets", "/etc/mcp", "/opt/mcp", "/opt/server")
 
 
 class FleetError(Exception):
@@ -37,9 +46,17 @@ def _shown(value: Any) -> str:
 
 def _scalar(value: Any, key: Key, path: str, errors: list[str]) -> Any:
     kinds: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "number": (int, float), "bool": (bool,)}
+    if key.quoted and isinstance(value, float):
+        errors.append(f"{path}: {value!r} was read as a number, which drops zeros at its end; put it in quotes")
+        return None
     if key.type == "str" and isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
-    if not isinstance(value, kinds[key.type]) or (isinstance(value, bool) and key.type != "bool"):
+    fits = isinstance(value, kinds[key.type])
+    if isinstance(value, bool):
+        fits = key.type == "bool"
+    elif isinstance(value, float):
+        fits = fits and math.isfinite(value)
+    if not fits:
         article = {"str": "a text", "int": "a whole number", "number": "a number", "bool": "true or false"}[key.type]
         errors.append(f"{path}: {_shown(value)} is not {article}")
         return None
@@ -51,6 +68,8 @@ def _scalar(value: Any, key: Key, path: str, errors: list[str]) -> Any:
         errors.append(f"{path}: {_shown(value)} is not allowed; {key.hint or 'it must match ' + key.pattern}")
     elif key.minimum is not None and value < key.minimum:
         errors.append(f"{path}: {_shown(value)} is too small; use at least {key.minimum:g}")
+    elif key.maximum is not None and value > key.maximum:
+        errors.append(f"{path}: {_shown(value)} is too large; use at most {key.maximum:g}")
     return value
 
 
@@ -73,7 +92,7 @@ def _value(value: Any, key: Key, path: str, errors: list[str]) -> Any:
         keys = dict(key.keys)
         if key.tag:
             tag = value.get(key.tag)
-            if tag not in key.variants:
+            if not isinstance(tag, str) or tag not in key.variants:
                 known = ", ".join(key.variants)
                 errors.append(f"{path}.{key.tag}: {_shown(tag)} is unknown; use one of {known}")
                 return {key.tag: None}
@@ -108,7 +127,8 @@ def _server_rules(
 ) -> None:
     """What one entry's keys demand of each other."""
     kind = server["source"].get("kind")
-    if kind in ("pypi", "npm") and not server["command"]:
+    told = any(error.startswith(f"{path}.command") for error in errors)
+    if kind in ("pypi", "npm") and not server["command"] and not told:
         errors.append(f"{path}.command: missing; name the program that the package installs")
     if kind in ("python", "openapi", "image", "remote") and server["command"] and kind != "image":
         errors.append(f"{path}.command: {_shown(server['command'])} has no effect with kind {kind}; remove it")
@@ -121,6 +141,10 @@ def _server_rules(
     for variable, secret in server["secrets"].items():
         if secret and secret not in secrets:
             errors.append(f"{path}.secrets.{variable}: no secret {secret!r}; declare it in mcp_fleet.secrets")
+        for name in (variable, f"{variable}_FILE"):
+            if name in server["env"]:
+                errors.append(f"{path}.env.{name}: is also set by secrets.{variable}; remove one of them")
+    _volume_rules(server["volumes"], path, errors)
     for header, value in server["headers"].items():
         if value.get("secret") and value["secret"] not in secrets:
             errors.append(f"{path}.headers.{header}: no secret {value['secret']!r}; declare it in mcp_fleet.secrets")
@@ -140,6 +164,20 @@ def _server_rules(
         for name in ("volumes", "packages", "prepare", "files", "secrets", "env"):
             if server[name]:
                 errors.append(f"{path}.{name}: has no effect with kind remote; remove it (credentials go to headers)")
+
+
+def _volume_rules(volumes: Mapping[str, Any], path: str, errors: list[str]) -> None:
+    taken: dict[str, str] = {}
+    for name, target in volumes.items():
+        if not isinstance(target, str):
+            continue
+        place = "/" + posixpath.normpath(target).lstrip("/")
+        if place in taken:
+            errors.append(f"{path}.volumes.{name}: {target!r} is also the path of {taken[place]}; choose another")
+        taken.setdefault(place, name)
+        hidden = [needed for needed in NEEDED_PATHS if f"{needed}/".startswith(f"{place.rstrip('/')}/")]
+        if hidden:
+            errors.append(f"{path}.volumes.{name}: {target!r} would hide {hidden[0]}; choose another path")
 
 
 def _fleet_rules(fleet: dict[str, Any], errors: list[str]) -> None:
@@ -191,7 +229,7 @@ def validate(catalogue: Any, settings: Any, gpu_nodes: int = 0) -> tuple[list[di
         errors.append(f"mcp_servers: {_shown(catalogue)} is not a list with at least one server")
         catalogue = []
     servers: list[dict[str, Any]] = []
-    taken: dict[str, str] = {s: f"the fleet's own service {s}" for s in ("gateway", "edge")}
+    taken: dict[str, str] = {name: f"the fleet's own {what} {name}" for name, what in OWN_NAMES.items()}
     for index, entry in enumerate(catalogue):
         path = f"mcp_servers[{index}]"
         before = len(errors)

@@ -171,6 +171,44 @@ def test_missing_locks_are_named() -> None:
     assert plan(locks={})["missing_locks"] == ["pypi-mcp-server-time-1.2.3.txt", "npm-scope-server-memory-4.5.6.json"]
 
 
+def with_pins(*pins: str) -> dict[str, Any]:
+    return {**TIME, "source": {**TIME["source"], "with": list(pins)}}
+
+
+@pytest.mark.parametrize(
+    ("pin", "locked", "missing"),
+    [
+        ("mcp==1.9.9", "mcp==1.9.9 \\\n    --hash=sha256:aa\n", False),
+        ("My_Pkg.x[cli]==1.0", "my-pkg-x==1.0.0\n", False),
+        ("mcp==1.9.9 ; python_version > '3'", "mcp==1.9.9 ; python_full_version > '3' \\\n", False),
+        ("mcp==1.9.9", "", True),
+        ("mcp==1.9.9", "mcp==1.9.10\n", True),
+        ("mcp==1.10", "mcp==1.1\n", True),
+        ("mcp==1.9.9", "fastmcp==1.9.9\n", True),
+    ],
+)
+def test_a_lock_of_other_pins_is_resolved_anew(pin: str, locked: str, missing: bool) -> None:
+    name = "pypi-mcp-server-time-1.2.3.txt"
+    made = plan([with_pins(pin)], locks={name: f"mcp-server-time==1.2.3\n{locked}"})
+    assert made["missing_locks"] == ([name] if missing else [])
+
+
+def test_two_servers_of_one_package_share_its_lock_or_say_so() -> None:
+    other = {**TIME, "name": "other"}
+    assert plan([TIME, other], locks={})["missing_locks"] == ["pypi-mcp-server-time-1.2.3.txt"]
+    with pytest.raises(FleetError) as raised:
+        plan([TIME, {**with_pins("mcp==1.9.9"), "name": "other"}])
+    assert raised.value.errors == [
+        "mcp_servers[1].source: locks to pypi-mcp-server-time-1.2.3.txt, as mcp_servers[0].source does, but to other"
+        " packages; make them equal"
+    ]
+
+
+def test_labels_say_what_the_description_says() -> None:
+    made = plan([{**TIME, "description": 'costs $HOME — "much" \\ a\nlot'}])
+    assert r'image.description="costs \$HOME — \"much\" \\ a lot"' in dockerfile(made, "time")
+
+
 def test_images_come_after_those_they_need() -> None:
     seen: set[str] = set()
     for image in plan()["images"]:

@@ -114,7 +114,7 @@ def test_bad_names(name: str) -> None:
         ([server(replicas=-1)], "mcp_servers[0].replicas: -1 is too small; use at least 0"),
         ([server(replicas=True)], "mcp_servers[0].replicas: True is not a whole number"),
         ([server(read_only="yes")], "mcp_servers[0].read_only: 'yes' is not true or false"),
-        ([server(volumes={"data": "data"})], "mcp_servers[0].volumes.data: 'data' is not allowed; use an absolute path"),
+        ([server(volumes={"data": "data"})], "mcp_servers[0].volumes.data: 'data' is not allowed; use an absolute path of letters, digits and . _ - /"),
         (
             [{"name": "far", "source": {"kind": "remote", "url": "https://h/mcp"}, "env": {"A": "1"}}],
             "mcp_servers[0].env: has no effect with kind remote; remove it (credentials go to headers)",
@@ -122,6 +122,45 @@ def test_bad_names(name: str) -> None:
         (
             [{"name": "x", "source": {"kind": "image", "image": "untagged"}}],
             "mcp_servers[0].source.image: 'untagged' is not allowed; pin a tag or a digest, such as registry/name@sha256:…",
+        ),
+        # Images are named after servers: the fleet's own would be replaced by the server's.
+        *(
+            ([server(name=name)], f"mcp_servers[0].name: {name!r} is also the fleet's own image {image}; choose another name")
+            for name, image in (("os", "os"), ("builder", "builder"), ("runtime_python", "runtime-python"))
+        ),
+        (
+            [server(source={**PYPI, "kind": ["pypi"]})],
+            "mcp_servers[0].source.kind: ['pypi'] is unknown; use one of python, pypi, npm, openapi, image, remote",
+        ),
+        (
+            [server(source={**PYPI, "version": 1.10})],
+            "mcp_servers[0].source.version: 1.1 was read as a number, which drops zeros at its end; put it in quotes",
+        ),
+        ([server(port=65536)], "mcp_servers[0].port: 65536 is too large; use at most 65535"),
+        ([server(resources={"cpus": float("nan")})], "mcp_servers[0].resources.cpus: nan is not a number"),
+        ([server(resources={"cpus": float("inf")})], "mcp_servers[0].resources.cpus: inf is not a number"),
+        # What a shell would run.
+        (
+            [server(packages=["git; id"])],
+            "mcp_servers[0].packages[0]: 'git; id' is not allowed; write the name of one Debian package",
+        ),
+        (
+            [server(volumes={"data": "/data;id"})],
+            "mcp_servers[0].volumes.data: '/data;id' is not allowed; use an absolute path of letters, digits and . _ - /",
+        ),
+        ([server(volumes={"data": "/opt"})], "mcp_servers[0].volumes.data: '/opt' would hide /opt/mcp; choose another path"),
+        ([server(volumes={"data": "/data/../tmp/"})], "mcp_servers[0].volumes.data: '/data/../tmp/' would hide /tmp; choose another path"),
+        (
+            [server(volumes={"a": "/data", "b": "/data/"})],
+            "mcp_servers[0].volumes.b: '/data/' is also the path of a; choose another",
+        ),
+        (
+            [server(env={"KEY": "1"}, secrets={"KEY": "gateway_api_key"})],
+            "mcp_servers[0].env.KEY: is also set by secrets.KEY; remove one of them",
+        ),
+        (
+            [server(env={"KEY_FILE": "1"}, secrets={"KEY": "gateway_api_key"})],
+            "mcp_servers[0].env.KEY_FILE: is also set by secrets.KEY; remove one of them",
         ),
     ],
 )
@@ -144,11 +183,37 @@ def test_each_mistake_of_a_server(servers: Any, said: str) -> None:
             {"networks": {"edge": "10.98.0.0/21", "backend": "10.98.4.0/22"}},
             "mcp_fleet.networks.backend: 10.98.4.0/22 overlaps networks.edge; choose another",
         ),
+        ({"edge": {"port": 70000}}, "mcp_fleet.edge.port: 70000 is too large; use at most 65535"),
+        *(
+            (
+                {"edge": {"hosts": [host]}},
+                f"mcp_fleet.edge.hosts[0]: {host!r} is not allowed; write a host name or an IPv4 address, without scheme or port",
+            )
+            for host in ("https://mcp.example", "mcp.example:443", "::1", "a b", "")
+        ),
+        (
+            {"secrets": {"a" * 31: {"env": "A"}}},
+            f"mcp_fleet.secrets: the key {'a' * 31!r} is not allowed; it must match [a-z][a-z0-9_]{{0,29}}",
+        ),
         ({"images": {"base": "scratch"}}, "mcp_fleet.images.base: 'scratch' is unknown; use one of auto, pull, bootstrap"),
     ],
 )
 def test_each_mistake_of_the_settings(settings: Any, said: str) -> None:
     assert said in errors([server()], settings)
+
+
+@pytest.mark.parametrize("path", ["/data", "/opt/data", "/tmp/cache", "/home/mcp", "/opt/server/data"])
+def test_volumes_where_nothing_is_hidden(path: str) -> None:
+    validate([server(volumes={"data": path})], None)
+
+
+@pytest.mark.parametrize("package", ["git", "libgl1", "g++", "python3.13-dev", "git=1:2.47.3-0+deb13u1"])
+def test_debian_packages(package: str) -> None:
+    validate([server(packages=[package])], None)
+
+
+def test_one_mistake_is_one_error() -> None:
+    assert errors([server(command="mcp-server-time")]) == ["mcp_servers[0].command: 'mcp-server-time' is not a list"]
 
 
 def test_a_subnet_that_is_none() -> None:

@@ -80,3 +80,35 @@ def test_the_fact_carries_no_build_contexts() -> None:
     plan = {"fleet": "mcp", "images": [image]}
     assert fact(plan) == {"fleet": "mcp", "images": [{"name": "a", "ref": "p/a:1", "needs": []}]}
     assert "files" in image
+
+
+def test_a_file_that_holds_no_secret_is_named_with_its_fix(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n", "utf-8")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(FleetError) as raised:
+        Controller(tmp_path).secret_values({name: {"file": str(tmp_path / name)} for name in ("empty", "binary")})
+    assert raised.value.errors == [
+        f"mcp_fleet.secrets.empty.file: {tmp_path}/empty: is empty; write the secret into it",
+        f"mcp_fleet.secrets.binary.file: {tmp_path}/binary: is no text; encode it, or correct the path",
+    ]
+
+
+def test_what_was_given_is_kept_nowhere(tmp_path: Path) -> None:
+    Controller(tmp_path).secret_values({"gateway_api_key": GENERATED, "b": {"value": "v"}})
+    assert [path.name for path in (tmp_path / ".state" / "secrets").iterdir()] == ["gateway_api_key"]
+
+
+def test_what_a_project_builds_is_left_out_and_a_package_called_build_is_not(tmp_path: Path) -> None:
+    kept, left = ("backend/build/b.py", "uv.lock"), ("build/x", "dist/y", "tests/t.py", "backend/node_modules/n.js")
+    for name in (*kept, *left):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert sorted(str(path.relative_to(tmp_path)) for path in tree_files(tmp_path)) == sorted(kept)
+
+
+def test_the_inventory_is_searched_before_the_collection(tmp_path: Path) -> None:
+    controller = Controller(tmp_path)
+    assert controller.path("galaxy.yml").parent != tmp_path
+    (tmp_path / "galaxy.yml").touch()
+    assert controller.path("galaxy.yml") == tmp_path / "galaxy.yml"
