@@ -188,6 +188,8 @@ def _fleet_rules(fleet: dict[str, Any], errors: list[str]) -> None:
         errors.append(f"mcp_fleet.edge.http_port: {edge['http_port']} is also edge.port; use another")
     if not edge["hosts"]:
         errors.append("mcp_fleet.edge.hosts: empty; name at least one host that clients use")
+    if "digest_key" in fleet["secrets"]:
+        errors.append("mcp_fleet.secrets.digest_key: the controller keeps a key of its own by this name; use another")
     for name, secret in fleet["secrets"].items():
         given = [k for k, v in secret.items() if v not in (None, "")]
         if len(given) != 1:

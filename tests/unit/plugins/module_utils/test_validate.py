@@ -178,6 +178,10 @@ def test_each_mistake_of_a_server(servers: Any, said: str) -> None:
             {"secrets": {"a": {"env": "A", "value": "x"}}},
             "mcp_fleet.secrets.a: has 2 sources; give exactly one of generate, env, value, file",
         ),
+        (
+            {"secrets": {"digest_key": {"env": "A"}}},
+            "mcp_fleet.secrets.digest_key: the controller keeps a key of its own by this name; use another",
+        ),
         ({"secrets": {"a": {}}}, "mcp_fleet.secrets.a: has 0 sources; give exactly one of generate, env, value, file"),
         (
             {"networks": {"edge": "10.98.0.0/21", "backend": "10.98.4.0/22"}},
