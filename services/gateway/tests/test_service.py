@@ -360,3 +360,14 @@ def test_the_end_waits_for_the_call_in_flight(gateway: Start, fleet: list[dict[s
         (tmp_path / "release").touch()
         assert said(call.result(10)) == "released"
     assert running.process.wait(10) == 0
+
+
+def test_a_server_without_replicas_is_not_waited_for(launch: Start, fixture_server: Start, tmp_path: Path) -> None:
+    """A gateway that starts beside a server that is not up yet serves the others; one that hangs it waits for."""
+    absent = {"name": "absent", "dns": {"name": "absent.invalid", "port": 8000}}
+    start = time.monotonic()
+    running = serve(launch, tmp_path, [{"name": "fix", "url": f"{fixture_server().url}/mcp"}, absent])
+    assert time.monotonic() - start < 15
+    assert "result" in Modern(running.url).call("fix__add", {"a": 1, "b": 2})
+    refused = Modern(running.url).call("absent__x", {})
+    assert "server absent cannot be reached: it has no replica" in refused["error"]["message"]

@@ -43,6 +43,8 @@ from mcp_gateway.views import Request, View
 STREAM_AFTER_SECONDS = 10.0
 KEEPALIVE_SECONDS = 10.0
 READY_GRACE_SECONDS = 20.0
+# A name that resolves to nothing may do so a moment later; a server that is not there at all is not waited for.
+ABSENT_GRACE_SECONDS = 3.0
 KNOWN_METHODS = frozenset({*LISTS, *CALLS, "initialize", "server/discover", "ping", "logging/setLevel"})
 
 log = logging.getLogger("mcp_gateway.access")
@@ -134,8 +136,14 @@ class Gateway:
         """Ready once every server was reached, or had its time: the others must not wait for a broken one."""
         if self.draining:
             return False, "draining"
-        waiting = [name for name, upstream in self._upstreams.items() if not upstream.probed.is_set()]
-        if waiting and time.monotonic() - self._started < READY_GRACE_SECONDS:
+        age = time.monotonic() - self._started
+        waiting = [
+            name
+            for name, upstream in self._upstreams.items()
+            if not upstream.probed.is_set()
+            and age < (READY_GRACE_SECONDS if len(upstream.replicas) else ABSENT_GRACE_SECONDS)
+        ]
+        if waiting:
             return False, f"waiting for {', '.join(waiting)}"
         return True, "ready"
 
