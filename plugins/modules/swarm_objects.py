@@ -45,7 +45,7 @@ EXAMPLES = r"""
 - name: Make what the stack refers to
   sophia_ai.mcp_swarm.swarm_objects:
     fleet: mcp
-    networks: "{{ fleet_plan.networks }}"
+    networks: "{{ ansible_facts.fleet_plan.networks }}"
     secrets: "{{ fleet_secrets['values'] }}"
 """
 

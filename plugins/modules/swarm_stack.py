@@ -56,8 +56,8 @@ EXAMPLES = r"""
 - name: Deploy the fleet
   sophia_ai.mcp_swarm.swarm_stack:
     name: mcp
-    stack: "{{ fleet_plan.stack }}"
-    stack_file: "{{ fleet_plan.paths.stack_file }}"
+    stack: "{{ ansible_facts.fleet_plan.stack }}"
+    stack_file: "{{ ansible_facts.fleet_plan.paths.stack_file }}"
 """
 
 RETURN = r"""
