@@ -339,7 +339,7 @@ def test_a_modern_client_that_leaves_cancels_its_call(shared: Running, tmp_path:
     async def use() -> None:
         async with Client(f"{shared.url}/mcp", mode=MODERN) as client:
             call = asyncio.ensure_future(client.call_tool("gate__hold", {"directory": str(tmp_path)}))
-            while not (tmp_path / "started").exists():  # noqa: ASYNC110
+            while not (tmp_path / "started").exists():  # noqa: ASYNC110 - a file has no event to wait for
                 await asyncio.sleep(0.01)
             call.cancel()
             await asyncio.gather(call, return_exceptions=True)

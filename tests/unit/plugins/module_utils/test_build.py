@@ -54,7 +54,7 @@ def image(name: str, *needs: str) -> dict[str, Any]:
 
 def builder(engine: Engine, lines: list[str] | None = None, **site: str) -> Builder:
     say = (lines if lines is not None else []).append
-    return Builder(engine, "/build", site, "pull", say)  # type: ignore[arg-type]
+    return Builder(engine, "/build", site, "pull", say)
 
 
 CHAIN = [image("base"), image("a", "base"), image("b", "base"), image("c", "a"), image("d", "base")]
@@ -136,15 +136,15 @@ DOCKERFILE = "ARG ROOT=registry/python:3@sha256:abc\nFROM $ROOT\n"
 
 def test_pull_or_say_why_not() -> None:
     assert official_image(DOCKERFILE) == "registry/python:3@sha256:abc"
-    assert root_image(Engine(), "pull", DOCKERFILE, "", "p/os:1", print) == "registry/python:3@sha256:abc"  # type: ignore[arg-type]
+    assert root_image(Engine(), "pull", DOCKERFILE, "", "p/os:1", print) == "registry/python:3@sha256:abc"
     with pytest.raises(BuildError, match="no such host; check the registry, or set mcp_fleet.images.base to bootstrap"):
-        root_image(Engine({"pull": "lookup: no such host"}), "pull", DOCKERFILE, "", "p/os:1", print)  # type: ignore[arg-type]
+        root_image(Engine({"pull": "lookup: no such host"}), "pull", DOCKERFILE, "", "p/os:1", print)
 
 
 def test_auto_falls_back_and_says_so() -> None:
     lines: list[str] = []
     engine = Engine({"pull": "no such host"}, existing={"mcp-swarm/root:1"})
-    assert root_image(engine, "auto", DOCKERFILE, "", "p/os:1", lines.append) == "mcp-swarm/root:1"  # type: ignore[arg-type]
+    assert root_image(engine, "auto", DOCKERFILE, "", "p/os:1", lines.append) == "mcp-swarm/root:1"
     assert "no registry (no such host): bootstrapping Debian trixie" in lines[1]
 
 
@@ -156,4 +156,4 @@ def test_locks_hold_no_addresses() -> None:
 def test_a_lock_that_cannot_be_resolved_names_the_server() -> None:
     engine = Engine({"-euc": "npm error 404 Not Found - GET x"})
     with pytest.raises(BuildError, match="server x: the package does not exist; correct source.package in mcp_servers"):
-        locks.resolve(engine, "p/builder:1", "npm", "{}", {}, "server x")  # type: ignore[arg-type]
+        locks.resolve(engine, "p/builder:1", "npm", "{}", {}, "server x")

@@ -54,7 +54,7 @@ WANTED = {"name": "mcp_edge", "subnet": "10.98.0.0/22", "internal": False}
 
 def test_only_what_is_missing_is_made() -> None:
     swarm = Manager(secrets=[item("mcp_a_1", OURS)])
-    made = objects.ensure_objects(swarm, "mcp", "secrets", {"mcp_a_1": "x", "mcp_a_2": "ü"}, check=False)  # type: ignore[arg-type]
+    made = objects.ensure_objects(swarm, "mcp", "secrets", {"mcp_a_1": "x", "mcp_a_2": "ü"}, check=False)
     assert made == ["mcp_a_2"]
     assert swarm.api.asked == [("create_secret", "mcp_a_2", "ü".encode(), {"labels": OURS})]
 
@@ -62,14 +62,14 @@ def test_only_what_is_missing_is_made() -> None:
 @pytest.mark.parametrize("kind", ["secrets", "configs"])
 def test_check_mode_tells_and_makes_nothing(kind: str) -> None:
     swarm = Manager()
-    assert objects.ensure_objects(swarm, "mcp", kind, {"n": "x"}, check=True) == ["n"]  # type: ignore[arg-type]
-    assert objects.ensure_networks(swarm, "mcp", [WANTED], check=True) == ["mcp_edge"]  # type: ignore[arg-type]
+    assert objects.ensure_objects(swarm, "mcp", kind, {"n": "x"}, check=True) == ["n"]
+    assert objects.ensure_networks(swarm, "mcp", [WANTED], check=True) == ["mcp_edge"]
     assert swarm.api.asked == []
 
 
 def test_a_network_is_made_as_the_plan_says() -> None:
     swarm = Manager()
-    objects.ensure_networks(swarm, "mcp", [{**WANTED, "internal": True}], check=False)  # type: ignore[arg-type]
+    objects.ensure_networks(swarm, "mcp", [{**WANTED, "internal": True}], check=False)
     ((call, name, options),) = swarm.api.asked
     assert (call, name) == ("create_network", "mcp_edge")
     assert (options["driver"], options["scope"], options["internal"], options["labels"]) == ("overlay", "swarm", True, OURS)
@@ -78,7 +78,7 @@ def test_a_network_is_made_as_the_plan_says() -> None:
 
 def test_a_network_that_is_right_is_left_alone() -> None:
     swarm = Manager(networks=[network()])
-    assert objects.ensure_networks(swarm, "mcp", [WANTED], check=False) == []  # type: ignore[arg-type]
+    assert objects.ensure_networks(swarm, "mcp", [WANTED], check=False) == []
     assert swarm.api.asked == []
 
 
@@ -87,7 +87,7 @@ def test_a_network_that_is_right_is_left_alone() -> None:
 )
 def test_a_network_that_is_another_is_never_used(there: dict[str, Any]) -> None:
     with pytest.raises(SwarmError, match=r"the network mcp_edge exists with subnet .* run the teardown playbook"):
-        objects.ensure_networks(Manager(networks=[there]), "mcp", [WANTED], check=False)  # type: ignore[arg-type]
+        objects.ensure_networks(Manager(networks=[there]), "mcp", [WANTED], check=False)
 
 
 def service(secret: str, previous: str = "") -> dict[str, Any]:
@@ -110,7 +110,7 @@ def test_pruning_spares_what_is_used_kept_or_somebody_elses() -> None:
         configs=[item("mcp_gateway_old", OURS)],
         services=[service("mcp_used", "mcp_rollback"), {"Spec": {"Name": "bare"}}],
     )
-    assert objects.prune_objects(swarm, "mcp", {"mcp_wanted"}) == ["mcp_old", "mcp_gateway_old"]  # type: ignore[arg-type]
+    assert objects.prune_objects(swarm, "mcp", {"mcp_wanted"}) == ["mcp_old", "mcp_gateway_old"]
     assert swarm.api.asked == [("remove_secret", "id-mcp_old", {}), ("remove_config", "id-mcp_gateway_old", {})]
 
 
@@ -118,12 +118,12 @@ def test_a_port_that_another_program_holds() -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         stack = {"services": {"edge": {"ports": [{"published": port}]}, "time": {}}}
-        (problem,) = stacks.taken_ports(Manager(), "mcp", stack)  # type: ignore[arg-type]
+        (problem,) = stacks.taken_ports(Manager(), "mcp", stack)
         assert problem == f"port {port} of edge: Address already in use"
         # Ours already: redeploying finds its own edge there.
         mine = {"Spec": {"Name": "mcp_edge", "EndpointSpec": {"Ports": [{"PublishedPort": port}]}}}
-        assert stacks.taken_ports(Manager(services=[mine]), "mcp", stack) == []  # type: ignore[arg-type]
-    assert stacks.taken_ports(Manager(), "mcp", stack) == []  # type: ignore[arg-type]
+        assert stacks.taken_ports(Manager(services=[mine]), "mcp", stack) == []
+    assert stacks.taken_ports(Manager(), "mcp", stack) == []
 
 
 def test_the_stack_file_is_replaced_only_by_another(tmp_path: Path) -> None:
