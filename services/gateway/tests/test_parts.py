@@ -15,11 +15,12 @@ import pytest
 
 from mcp_gateway import names
 from mcp_gateway.auth import Authenticator, digest
-from mcp_gateway.config import ApiKey, ConfigError, parse
+from mcp_gateway.config import ApiKey, parse
 from mcp_gateway.downstream import is_modern
 from mcp_gateway.metrics import Metrics
 from mcp_gateway.policy import ToolPolicy
 from mcp_gateway.protocol import BUSY, RpcError
+from mcp_gateway.reader import ConfigError
 from mcp_gateway.sessions import Pin, Sealer, Session
 from mcp_gateway.sse import TooLarge, event, events
 from mcp_gateway.upstream.admission import Admission

@@ -17,8 +17,9 @@ import uvicorn
 from mcp_gateway import __version__
 from mcp_gateway.app import Gateway
 from mcp_gateway.auth import digest
-from mcp_gateway.config import Config, ConfigError, load
+from mcp_gateway.config import Config, load
 from mcp_gateway.logs import JsonFormatter
+from mcp_gateway.reader import ConfigError
 
 log = logging.getLogger("mcp_gateway")
 

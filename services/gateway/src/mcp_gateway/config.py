@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,10 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from mcp_gateway.reader import ConfigError, Reader
+
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 NAME = re.compile(r"[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*")
-
-
-class ConfigError(Exception):
-    """The configuration cannot be used; ``errors`` holds one line per mistake."""
-
-    def __init__(self, errors: list[str]) -> None:
-        self.errors = errors
-        super().__init__("\n".join(errors))
 
 
 @dataclass(frozen=True)
@@ -78,60 +72,6 @@ class Config:
     list_ttl_seconds: float = 10.0
 
 
-class _Reader:
-    """Takes keys out of a mapping, notes mistakes, and at the end complains of what is left."""
-
-    def __init__(self, value: Any, path: str, errors: list[str]) -> None:
-        self.errors = errors
-        self.path = path
-        if value is not None and not isinstance(value, dict):
-            errors.append(f"{path or 'configuration'}: {value!r} is not a mapping")
-            value = {}
-        self.left: dict[str, Any] = dict(value or {})
-
-    def at(self, key: str) -> str:
-        return f"{self.path}.{key}" if self.path else key
-
-    def take(
-        self, key: str, kind: type | tuple[type, ...], default: Any, check: Callable[[Any], bool] | None = None
-    ) -> Any:
-        value = self.left.pop(key, default)
-        if value is default or value is None:
-            return default
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        if (
-            not isinstance(value, kinds)
-            or (isinstance(value, bool) and bool not in kinds)
-            or (check and not check(value))
-        ):
-            self.errors.append(
-                f"{self.at(key)}: {value!r} is not allowed; expected {' or '.join(k.__name__ for k in kinds)}"
-            )
-            return default
-        return value
-
-    def words(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(item) for item in self.take(key, list, list(default)))
-
-    def secret(self, key: str) -> str:
-        path = self.take(key, str, "")
-        if not path:
-            return ""
-        try:
-            return Path(path).read_text("utf-8").strip()
-        except OSError as error:
-            self.errors.append(f"{self.at(key)}: {path}: {error.strerror}")
-            return ""
-
-    def section(self, key: str) -> _Reader:
-        return _Reader(self.left.pop(key, None), self.at(key), self.errors)
-
-    def done(self) -> None:
-        for key in self.left:
-            if not str(key).startswith("x-"):
-                self.errors.append(f"{self.at(str(key))}: unknown key; see the configuration reference in the README")
-
-
 def parse(document: Any) -> Config:
     """The configuration in ``document``, a mapping as read from YAML or JSON.
 
@@ -139,16 +79,16 @@ def parse(document: Any) -> Config:
         ConfigError: with every mistake found.
     """
     errors: list[str] = []
-    root = _Reader(document, "", errors)
+    root = Reader(document, "", errors)
     listen, auth, sessions, http = (root.section(name) for name in ("listen", "auth", "sessions", "http"))
     host = listen.take("host", str, "127.0.0.1")
     keys = tuple(
-        _api_key(_Reader(v, f"auth.api_keys[{i}]", errors)) for i, v in enumerate(auth.take("api_keys", list, []))
+        _api_key(Reader(v, f"auth.api_keys[{i}]", errors)) for i, v in enumerate(auth.take("api_keys", list, []))
     )
     session_keys = []
     for index, path in enumerate(sessions.words("key_files", ())):
-        session_keys.append(_Reader({"file": path}, f"sessions.key_files[{index}]", errors).secret("file").encode())
-    servers = tuple(_server(_Reader(v, f"servers[{i}]", errors)) for i, v in enumerate(root.take("servers", list, [])))
+        session_keys.append(Reader({"file": path}, f"sessions.key_files[{index}]", errors).secret("file").encode())
+    servers = tuple(_server(Reader(v, f"servers[{i}]", errors)) for i, v in enumerate(root.take("servers", list, [])))
     config = Config(
         servers=servers,
         host=host,
@@ -197,7 +137,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _api_key(reader: _Reader) -> ApiKey:
+def _api_key(reader: Reader) -> ApiKey:
     from mcp_gateway.auth import digest
 
     name, sha256, value = reader.take("name", str, "default"), reader.take("sha256", str, ""), reader.secret("file")
@@ -207,7 +147,7 @@ def _api_key(reader: _Reader) -> ApiKey:
     return ApiKey(name, sha256.lower() or digest(value))
 
 
-def _server(reader: _Reader) -> Server:
+def _server(reader: Reader) -> Server:
     name = reader.take("name", str, "", lambda v: bool(NAME.fullmatch(v)) and len(v) <= 32)
     if not name:
         reader.errors.append(
@@ -229,7 +169,7 @@ def _server(reader: _Reader) -> Server:
             reader.errors.append(f"{reader.path}.url: {value!r} is no http(s) URL")
     tools, headers = reader.section("tools"), {}
     for header, source in reader.take("headers", dict, {}).items():
-        item = _Reader(source, reader.at(f"headers.{header}"), reader.errors)
+        item = Reader(source, reader.at(f"headers.{header}"), reader.errors)
         headers[str(header)] = item.take("prefix", str, "") + (item.secret("file") or item.take("value", str, ""))
         item.done()
     server = Server(
