@@ -165,7 +165,7 @@ ENVELOPE = {
         ("tools/list", {}, {"meta": {}}, 400, -32602),
         ("nobody/knows", {}, {}, 404, -32601),
         ("initialize", {}, {}, 404, -32601),
-        ("subscriptions/listen", {}, {}, 404, -32601),
+        ("subscriptions/listen", {}, {}, 200, -32602),
         ("tools/list", {"cursor": "x"}, {}, 200, -32602),
         ("tools/call", {"name": "nobody__x"}, {}, 200, -32602),
     ],

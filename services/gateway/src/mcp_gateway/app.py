@@ -1,136 +1,192 @@
-"""The ASGI application. One request, by eye:
+"""The gateway. One request, by eye:
 
-``__call__`` routes → ``_mcp`` checks who, whence and what → an era of ``downstream`` opens the envelope →
-``View.handle`` finds the server → ``Upstream.request`` calls a replica → the era dresses the result →
-``_respond`` sends JSON, or an event stream as soon as something precedes the result.
+``handle`` routes → ``Endpoint.serve`` checks whence, who and what → an era of ``downstream`` opens the envelope →
+``View.handle`` finds the server → ``Upstream.request`` calls a replica → the era dresses the result → ``Channel``
+sends JSON, or an event stream as soon as something precedes the result.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
+from collections.abc import Coroutine
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
-import aiohttp
 import orjson
-from mcp.shared.inbound import find_duplicated_routing_header
 
-from mcp_gateway import http, sse
 from mcp_gateway.auth import Authenticator
 from mcp_gateway.catalog import Catalog
-from mcp_gateway.config import Config
-from mcp_gateway.downstream import Legacy, Modern, Reply, is_modern
-from mcp_gateway.http import Receive, Scope, Send
+from mcp_gateway.config import Config, Server
+from mcp_gateway.downstream.parking import Parking
+from mcp_gateway.endpoint import Endpoint, Shared
+from mcp_gateway.hub import Hub
 from mcp_gateway.metrics import Metrics
-from mcp_gateway.protocol import (
-    CALLS,
-    HEADER_MISMATCH,
-    INTERNAL_ERROR,
-    INVALID_REQUEST,
-    LISTS,
-    PARSE_ERROR,
-    Json,
-    error,
-)
+from mcp_gateway.net.client import Client
+from mcp_gateway.net.messages import Response
+from mcp_gateway.net.server import Exchange
+from mcp_gateway.net.server import Server as HttpServer
+from mcp_gateway.protocol import INVALID_REQUEST, Json, error
 from mcp_gateway.sessions import Sealer
 from mcp_gateway.upstream import Upstream
-from mcp_gateway.views import Request, View
+from mcp_gateway.views import View
 
-STREAM_AFTER_SECONDS = 10.0
-KEEPALIVE_SECONDS = 10.0
 READY_GRACE_SECONDS = 20.0
 # A name that resolves to nothing may do so a moment later; a server that is not there at all is not waited for.
 ABSENT_GRACE_SECONDS = 3.0
-KNOWN_METHODS = frozenset({*LISTS, *CALLS, "initialize", "server/discover", "ping", "logging/setLevel"})
+TICK_SECONDS = 1.0
 
-log = logging.getLogger("mcp_gateway.access")
+log = logging.getLogger("mcp_gateway")
 
 
 class Gateway:
-    """The gateway as an ASGI application; ``start`` and ``stop`` bracket its life."""
+    """The whole: ``start`` and ``stop`` bracket its life, ``handle`` takes each HTTP request.
+
+    Attributes:
+        draining: whether it is about to end; calls in flight may, new ones still can.
+    """
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.metrics = Metrics()
         self.draining = False
-        self.inflight = 0
+        self.http = HttpServer(self.handle, _unreadable)
         self._auth = Authenticator(config.api_keys)
-        self._sealer = Sealer(config.session_keys, config.session_ttl_seconds)
         self._started = 0.0
-        self._http: aiohttp.ClientSession | None = None
+        self._client = Client()
         self._upstreams: dict[str, Upstream] = {}
-        self._eras: dict[str, tuple[Modern, Legacy]] = {}
-        # Calls in flight of sessions, by sealed session id and request id: what clients of 2025 may cancel.
-        self._running: dict[tuple[str, str], asyncio.Task[Reply]] = {}
+        self._endpoints: dict[str, Endpoint] = {}
+        self._catalog = Catalog(config.list_ttl_seconds)
+        self._sealer = Sealer(config.session_keys, config.session_ttl_seconds)
+        self._hub = Hub(self._wanted)
+        self._parking = Parking(self._sealer, "")
+        self._closed = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._shared = Shared(config, self._auth, self.metrics)
+
+    # -- life ------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open the connections' pool and begin to look for the servers."""
-        # Servers close idle connections after some seconds (uvicorn: 5); close ours first.
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=4, ttl_dns_cache=10)
-        self._http = aiohttp.ClientSession(connector=connector, auto_decompress=True)
-        self._upstreams = {
-            s.name: Upstream(s, self._http, self.metrics, self.config.session_ttl_seconds) for s in self.config.servers
-        }
-        catalog = Catalog(self.config.list_ttl_seconds)
-        views = {"/mcp": View("/mcp", self._upstreams, catalog, merged=True)}
+        """Begin to look for the servers."""
+        self._client.start()
+        self._started = time.monotonic()
+        self._apply(self.config)
+        self.background(self._tick())
+
+    def update(self, config: Config) -> None:
+        """Serve by another configuration from now on; calls in flight end as they began.
+
+        Servers whose part did not change keep their connections, sessions and lists.
+        """
+        self._catalog.configure(config.list_ttl_seconds)
+        self._auth = Authenticator(config.api_keys)
+        self._apply(config)
+        log.info("configuration changed", extra={"servers": [server.name for server in config.servers]})
+
+    def _apply(self, config: Config) -> None:
+        self.config = config
+        self._shared.config, self._shared.auth = config, self._auth
+        before, self._upstreams = self._upstreams, {}
+        for server in config.servers:
+            old = before.get(server.name)
+            if old and old.server == server:
+                self._upstreams[server.name] = before.pop(server.name)
+            else:
+                self._upstreams[server.name] = self._met(server)
+        for upstream in before.values():
+            self._catalog.drop(upstream.name)
+            self.background(upstream.retire())
+        views = {"/mcp": self._view("/mcp", self._upstreams, merged=True)}
         for name, upstream in self._upstreams.items():
             path = f"/servers/{name}/mcp"
-            views[path] = View(path, {name: upstream}, catalog, merged=False)
-        self._eras = {path: (Modern(view), Legacy(view, self._sealer)) for path, view in views.items()}
-        self._catalog = catalog
-        for upstream in self._upstreams.values():
-            upstream.lists_changed = partial(catalog.forget, upstream.name)
-            upstream.start()
-        self._started = time.monotonic()
+            views[path] = self._view(path, {name: upstream}, merged=False)
+        # Endpoints stay what they are to their sessions; only what they show changes.
+        for path, view in views.items():
+            if endpoint := self._endpoints.get(path):
+                endpoint.show(view)
+            else:
+                self._endpoints[path] = Endpoint(path, view, self._shared, self._sealer, self._parking, self._hub)
+        for path in self._endpoints.keys() - views.keys():
+            del self._endpoints[path]
+
+    def _met(self, server: Server) -> Upstream:
+        upstream = Upstream(server, self._client, self.metrics, self.config.session_ttl_seconds)
+        upstream.changed = partial(self._changed, server.name)
+        upstream.start()
+        return upstream
+
+    def _view(self, path: str, upstreams: dict[str, Upstream], *, merged: bool) -> View:
+        return View(path, upstreams, self._catalog, self._sealer, self._closed, merged=merged)
+
+    def _changed(self, server: str, method: str, params: Json) -> None:
+        """A server says that something of its changed."""
+        if method.endswith("/list_changed"):
+            self._catalog.forget(server)
+        self._hub.publish(server, method, params)
+
+    def _wanted(self, server: str) -> None:
+        if upstream := self._upstreams.get(server):
+            upstream.watch(self._hub.resources(server))
+
+    def background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what nobody waits for."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            now = time.monotonic()
+            self._parking.sweep(now)
+            for channel in list(self._shared.channels):
+                channel.keep_alive(now)
+
+    def drain(self) -> None:
+        """Say that the end is near: /readyz, connections, and streams without an end of their own."""
+        self.draining = True
+        self.http.draining = True
+        self._closed.set()
+
+    @property
+    def inflight(self) -> int:
+        """Calls in flight."""
+        return self._shared.inflight
 
     async def stop(self) -> None:
-        """End the background work and close the connections."""
+        """End the background work and the connections."""
+        await self.http.close(1.0)
+        self._parking.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(upstream.stop() for upstream in self._upstreams.values()))
-        if self._http:
-            await self._http.close()
+        self._client.close()
 
     # -- routes ----------------------------------------------------------------------------------
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
-            return
-        if scope["type"] != "http":
-            return
-        path = scope["path"].rstrip("/") or "/"
-        if path in self._eras:
-            await self._mcp(path, scope, receive, send)
+    def handle(self, exchange: Exchange) -> None:
+        """Answer a request, at once or by a task of its own."""
+        path = exchange.request.path
+        if endpoint := self._endpoints.get(path):
+            endpoint.take(exchange)
         elif path == "/healthz":
-            await http.text(send, 200, "ok")
+            exchange.respond(_text(200, "ok"))
         elif path == "/readyz":
             ready, why = self._ready()
-            await http.text(send, 200 if ready else 503, why)
+            exchange.respond(_text(200 if ready else 503, why))
         elif path == "/metrics":
-            await http.body(send, 200, self.metrics.text(), "text/plain; version=0.0.4; charset=utf-8")
+            exchange.respond(Response(200, self.metrics.text(), "text/plain; version=0.0.4; charset=utf-8"))
         elif path == "/status":
-            if self._auth.principal(http.headers(scope)) is None:
-                await self._unauthorized(send)
+            if self._auth.principal(exchange.request.headers) is None:
+                exchange.respond(self._shared.unauthorized())
             else:
-                await http.body(send, 200, orjson.dumps(self.status(), option=orjson.OPT_INDENT_2), "application/json")
+                exchange.respond(Response(200, orjson.dumps(self.status(), option=orjson.OPT_INDENT_2)))
         elif path == "/":
-            await http.text(send, 200, "MCP gateway: connect a client to /mcp or /servers/<name>/mcp\n")
+            exchange.respond(_text(200, "MCP gateway: connect a client to /mcp or /servers/<name>/mcp\n"))
         else:
-            await http.body(send, 404, orjson.dumps({"error": f"nothing is at {path}"}), "application/json")
-
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                await self.start()
-                await send({"type": "lifespan.startup.complete"})
-            elif message["type"] == "lifespan.shutdown":
-                await self.stop()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
+            exchange.respond(Response(404, orjson.dumps({"error": f"nothing is at {path}"})))
 
     def _ready(self) -> tuple[bool, str]:
         """Ready once every server was reached, or had its time: the others must not wait for a broken one."""
@@ -168,223 +224,10 @@ class Gateway:
             )
         return {"servers": servers, "draining": self.draining, "inflight": self.inflight}
 
-    # -- MCP -------------------------------------------------------------------------------------
 
-    async def _mcp(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = http.headers(scope)
-        if not self._host_allowed(headers) or not self._origin_allowed(headers):
-            self.metrics.refused.labels("origin").inc()
-            await http.message(
-                send, Reply(403, error(None, INVALID_REQUEST, "this Host or Origin is not allowed here"))
-            )
-            return
-        principal = self._auth.principal(headers)
-        if principal is None:
-            self.metrics.refused.labels("unauthorized").inc()
-            await self._unauthorized(send)
-            return
-        modern, legacy = self._eras[path]
-        if scope["method"] == "DELETE":
-            await http.message(send, legacy.end(headers, principal))
-            return
-        if scope["method"] != "POST":
-            await http.body(send, 405, b"", "text/plain", {"Allow": "POST, DELETE"})
-            return
-        raw = await http.read(receive)
-        if raw is None:
-            self.metrics.refused.labels("too_large").inc()
-            await http.message(
-                send, Reply(413, error(None, INVALID_REQUEST, f"the body is larger than {http.MAX_BODY_BYTES} bytes"))
-            )
-            return
-        try:
-            body = orjson.loads(raw)
-        except ValueError:
-            self.metrics.refused.labels("malformed").inc()
-            await http.message(send, Reply(400, error(None, PARSE_ERROR, "the body is not JSON")))
-            return
-        if not isinstance(body, dict) or body.get("jsonrpc") != "2.0":
-            self.metrics.refused.labels("malformed").inc()
-            await http.message(
-                send, Reply(400, error(None, INVALID_REQUEST, "the body is not one JSON-RPC 2.0 message"))
-            )
-            return
-        if "method" in body and not isinstance(body["method"], str):
-            self.metrics.refused.labels("malformed").inc()
-            await http.message(send, Reply(400, error(None, INVALID_REQUEST, "method is not a string")))
-            return
-        # Whoever reads the first copy of a doubled header and whoever reads the last would disagree.
-        if doubled := find_duplicated_routing_header((k.decode("latin-1"), "") for k, _ in scope["headers"]):
-            self.metrics.refused.labels("malformed").inc()
-            await http.message(send, Reply(400, error(body.get("id"), HEADER_MISMATCH, f"{doubled} is given twice")))
-            return
-        era: Modern | Legacy = modern if is_modern(body, headers) else legacy
-        if body.get("method") == "notifications/cancelled" and era is legacy:
-            self._cancel(headers.get("mcp-session-id", ""), body.get("params"))
-        opened = await era.open(body, headers, principal)
-        if isinstance(opened, Reply):
-            if opened.failed:
-                self.metrics.requests.labels(_server_of(path), _known(body.get("method")), "refused").inc()
-            await http.message(send, opened)
-            return
-        await self._run(path, era, body["id"], opened, headers, receive, send)
-
-    def _cancel(self, sealed: str, params: Any) -> None:
-        identity = params.get("requestId") if isinstance(params, dict) else None
-        if task := self._running.get((sealed, repr(identity))):
-            task.cancel()
-
-    async def _run(
-        self,
-        path: str,
-        era: Modern | Legacy,
-        identity: Any,
-        request: Request,
-        headers: dict[str, str],
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        """Handle a request while watching its client, and count it."""
-        queue: asyncio.Queue[Json] = asyncio.Queue()
-        streams = "text/event-stream" in headers.get("accept", "")
-        if streams:
-            request.notify = queue.put
-        start = time.monotonic()
-        task = asyncio.ensure_future(era.answer(identity, request))
-        key = (headers.get("mcp-session-id", ""), repr(identity))
-        if request.session:
-            self._running[key] = task
-        gone = asyncio.ensure_future(http.disconnected(receive))
-        self.inflight += 1
-        outcome = "cancelled"
-        try:
-            outcome = await self._respond(
-                task, queue, gone, send, streams=streams, cancel_on_disconnect=isinstance(era, Modern)
-            )
-        finally:
-            self.inflight -= 1
-            if self._running.get(key) is task:
-                del self._running[key]
-            gone.cancel()
-            if not task.done():
-                task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await gone
-            seconds = time.monotonic() - start
-            server, method = _server_of(path), _known(request.method)
-            self.metrics.requests.labels(server, method, outcome).inc()
-            self.metrics.seconds.labels(server, method).observe(seconds)
-            if log.isEnabledFor(logging.INFO):
-                log.info(
-                    "call",
-                    extra={
-                        "principal": request.principal,
-                        "server": server,
-                        "method": request.method,
-                        "target": str(request.params.get("name") or request.params.get("uri") or "")[:128],
-                        "outcome": outcome,
-                        "ms": round(seconds * 1000, 1),
-                    },
-                )
-
-    async def _respond(
-        self,
-        task: asyncio.Task[Reply],
-        queue: asyncio.Queue[Json],
-        gone: asyncio.Task[None],
-        send: Send,
-        *,
-        streams: bool,
-        cancel_on_disconnect: bool,
-    ) -> str:
-        """Send the answer; returns the outcome.
-
-        JSON where nothing precedes the result; an event stream from the first notification on, or when the
-        call takes so long that something between here and the client might give up. A client that leaves
-        cancels its call in 2026 (basic/patterns/cancellation) and does not in 2025 (basic/transports).
-        """
-        first = asyncio.ensure_future(queue.get())
-        try:
-            if not streams:
-                await asyncio.wait(
-                    {task, gone} if cancel_on_disconnect else {task}, return_when=asyncio.FIRST_COMPLETED
-                )
-                if not task.done():
-                    return "cancelled"
-            else:
-                await asyncio.wait(
-                    {task, first, gone}, timeout=STREAM_AFTER_SECONDS, return_when=asyncio.FIRST_COMPLETED
-                )
-            if task.done() and not first.done():
-                reply = _reply_of(task)
-                if reply is None:
-                    await http.body(send, 202, b"", "text/plain")
-                    return "cancelled"
-                await http.message(send, reply)
-                return "error" if reply.failed else "ok"
-            if not gone.done():
-                await http.start(
-                    send, 200, "text/event-stream", {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-                )
-            while not task.done() or first.done() or not queue.empty():
-                if first.done():
-                    if not gone.done():
-                        await http.chunk(send, sse.event(orjson.dumps(first.result())))
-                    first = asyncio.ensure_future(queue.get())
-                    await asyncio.sleep(0)
-                    continue
-                if gone.done() and cancel_on_disconnect:
-                    task.cancel()
-                watched: set[asyncio.Future[Any]] = {task, first} if gone.done() else {task, first, gone}
-                done, _ = await asyncio.wait(watched, timeout=KEEPALIVE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                if not done and not gone.done():
-                    await http.chunk(send, sse.KEEPALIVE)
-            reply = _reply_of(task)
-            if gone.done():
-                return "cancelled"
-            if reply and reply.message:
-                await http.chunk(send, sse.event(orjson.dumps(reply.message)))
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-            return "cancelled" if reply is None else "error" if reply.failed else "ok"
-        finally:
-            first.cancel()
-
-    # -- who and whence --------------------------------------------------------------------------
-
-    def _host_allowed(self, headers: dict[str, str]) -> bool:
-        allowed = self.config.allowed_hosts
-        if "*" in allowed:
-            return True
-        host = headers.get("host", "")
-        name = host.rsplit(":", 1)[0] if host.rpartition(":")[2].isdigit() else host
-        return name in allowed or host in allowed
-
-    def _origin_allowed(self, headers: dict[str, str]) -> bool:
-        origin = headers.get("origin")
-        if origin is None or origin in self.config.allowed_origins:
-            return True
-        return "*" not in self.config.allowed_hosts and urlsplit(origin).hostname in self.config.allowed_hosts
-
-    async def _unauthorized(self, send: Send) -> None:
-        body = orjson.dumps({"error": "give an API key as Authorization: Bearer or X-API-Key"})
-        await http.body(send, 401, body, "application/json", {"WWW-Authenticate": 'Bearer realm="mcp"'})
+def _text(status: int, text: str) -> Response:
+    return Response(status, text.encode(), "text/plain; charset=utf-8")
 
 
-def _reply_of(task: asyncio.Task[Reply]) -> Reply | None:
-    """The reply; None where the client cancelled the call."""
-    if task.cancelled():
-        return None
-    if failure := task.exception():
-        log.error("a request failed in the gateway itself", exc_info=failure)
-        return Reply(500, error(None, INTERNAL_ERROR, "the gateway failed; its log says why"))
-    return task.result()
-
-
-def _server_of(path: str) -> str:
-    """The metrics' label of an endpoint."""
-    return path.split("/")[2] if path != "/mcp" else "*"
-
-
-def _known(method: object) -> str:
-    """The metrics' label of a method; clients must not be able to make up labels."""
-    return method if isinstance(method, str) and method in KNOWN_METHODS else "other"
+def _unreadable(status: int, why: str) -> Response:
+    return Response(status, orjson.dumps(error(None, INVALID_REQUEST, why)))

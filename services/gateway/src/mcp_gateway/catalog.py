@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -15,35 +16,55 @@ from mcp_gateway.upstream import Call, Upstream
 FAN_OUT_SECONDS = 5.0
 MAX_PAGES = 100
 MAX_TTL_SECONDS = 300.0
+log = logging.getLogger("mcp_gateway.catalog")
+# After a failure a server is not asked again for so long: whoever asks meanwhile has the old list at once.
+RETRY_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Listed:
     """A list of a server; ``stale`` when it could not be asked again in time."""
 
     items: list[Json]
+    fresh_until: float = 0.0
     stale: bool = False
 
 
-@dataclass
+@dataclass(slots=True)
 class _Entry:
     items: list[Json]
     fresh_until: float
+    failed_until: float = 0.0
     # Input schemas by tool, of those alone that want arguments mirrored in Mcp-Param-* headers.
     mirrored: dict[str, Json] = field(default_factory=dict)
+    # Tools that say of themselves that calling them again changes nothing more.
+    safe: frozenset[str] = frozenset()
 
 
 class Catalog:
     """Lists of every server by method.
 
     Upstreams see the gateway's own credentials only, so their lists do not differ between principals.
+
+    Attributes:
+        generation: differs whenever any list may.
     """
 
     def __init__(self, ttl_seconds: float) -> None:
         self._ttl = ttl_seconds
         self._entries: dict[tuple[str, str], _Entry] = {}
-        self._running: dict[tuple[str, str], asyncio.Task[list[Json]]] = {}
+        self._running: dict[tuple[str, str], asyncio.Task[_Entry]] = {}
         self._changes: Counter[str] = Counter()
+        self.generation = 0
+
+    @property
+    def ttl_ms(self) -> int:
+        """How long what is known without asking may be kept."""
+        return int(self._ttl * 1000)
+
+    def configure(self, ttl_seconds: float) -> None:
+        """Keep lists without a ``ttlMs`` so long from now on."""
+        self._ttl = ttl_seconds
 
     async def items(self, upstream: Upstream, method: str, deadline: float) -> Listed:
         """The items of a list method of one server, in the server's order, within ``deadline`` seconds.
@@ -53,8 +74,11 @@ class Catalog:
         """
         key = (upstream.name, method)
         entry = self._entries.get(key)
-        if entry and time.monotonic() < entry.fresh_until:
-            return Listed(entry.items)
+        now = time.monotonic()
+        if entry and now < entry.fresh_until:
+            return Listed(entry.items, entry.fresh_until)
+        if entry and now < entry.failed_until:
+            return Listed(entry.items, stale=True)
         task = self._running.get(key)
         if task is None:
             # Its own task: when the first who asks leaves, the others still want it.
@@ -62,9 +86,11 @@ class Catalog:
             task.add_done_callback(lambda done: (self._running.pop(key, None), done.cancelled() or done.exception()))
         try:
             async with asyncio.timeout(deadline):
-                return Listed(await asyncio.shield(task))
+                fetched = await asyncio.shield(task)
+                return Listed(fetched.items, fetched.fresh_until)
         except (RpcError, TimeoutError) as failure:
             if entry:
+                entry.failed_until = time.monotonic() + RETRY_SECONDS
                 return Listed(entry.items, stale=True)
             if isinstance(failure, RpcError):
                 raise
@@ -72,13 +98,13 @@ class Catalog:
                 TIMED_OUT, f"server {upstream.name} did not list its {LISTS[method]} within {deadline:g} s"
             ) from None
 
-    async def _fetch(self, upstream: Upstream, method: str, key: tuple[str, str]) -> list[Json]:
+    async def _fetch(self, upstream: Upstream, method: str, key: tuple[str, str]) -> _Entry:
         items: list[Json] = []
         params: Json = {}
         ttl = self._ttl
         changes = self._changes[upstream.name]
         for _ in range(MAX_PAGES):
-            page = await upstream.request(Call(method, params))
+            page = await upstream.request(Call(method, params, safe=True))
             listed = page.get(LISTS[method])
             items += [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
             if isinstance(page.get("ttlMs"), int) and page["ttlMs"] > 0:
@@ -88,8 +114,14 @@ class Catalog:
             params = {"cursor": cursor}
         if changes != self._changes[upstream.name]:
             ttl = 0.0  # it changed while we read it
-        self._entries[key] = _Entry(items, time.monotonic() + ttl, _mirrored(items) if method == "tools/list" else {})
-        return items
+        entry = _Entry(items, time.monotonic() + ttl)
+        if method == "tools/list":
+            items = _with_valid_headers(upstream.name, items)
+            entry.mirrored = _mirrored(items)
+            entry.safe = frozenset(tool["name"] for tool in items if _is_safe(tool))
+        self._entries[key] = entry
+        self.generation += 1
+        return entry
 
     def known(self, server: str, method: str) -> list[Json] | None:
         """What was listed last, however old; None if never."""
@@ -105,18 +137,49 @@ class Catalog:
         entry = self._entries.get((server, "tools/list"))
         return entry.mirrored.get(tool) if entry else None
 
-    def forget(self, server: str) -> None:
-        """Take the server's lists as stale: it said that they changed."""
+    def safe(self, server: str, tool: str) -> bool:
+        """Whether the tool says that it may be called again (2026-07-28 server/tools, "Tool annotations")."""
+        entry = self._entries.get((server, "tools/list"))
+        return entry is not None and tool in entry.safe
+
+    def forget(self, server: str, method: str | None = None) -> None:
+        """Ask for the server's lists, or one of them, anew when they are wanted next."""
         self._changes[server] += 1
-        for key, entry in self._entries.items():
-            if key[0] == server:
+        self.generation += 1
+        for (name, listed), entry in self._entries.items():
+            if name == server and method in (None, listed):
                 entry.fresh_until = 0.0
+
+    def drop(self, server: str) -> None:
+        """The server is no more."""
+        self.forget(server)
+        for key in [key for key in self._entries if key[0] == server]:
+            del self._entries[key]
+
+
+def _with_valid_headers(server: str, tools: list[Json]) -> list[Json]:
+    """Without tools that nobody could call as they want it (2026-07-28 server/tools, "x-mcp-header")."""
+    valid = []
+    for tool in tools:
+        if wrong := find_invalid_x_mcp_header(tool.get("inputSchema")):
+            log.warning("tool left out", extra={"server": server, "tool": tool.get("name"), "error": wrong})
+        else:
+            valid.append(tool)
+    return valid
 
 
 def _mirrored(tools: list[Json]) -> dict[str, Json]:
-    schemas = {tool.get("name", ""): tool.get("inputSchema") for tool in tools}
     return {
-        name: schema
-        for name, schema in schemas.items()
-        if isinstance(schema, dict) and find_invalid_x_mcp_header(schema) is None and x_mcp_header_map(schema)
+        tool["name"]: schema
+        for tool in tools
+        if isinstance(tool.get("name"), str)
+        and isinstance(schema := tool.get("inputSchema"), dict)
+        and x_mcp_header_map(schema)
     }
+
+
+def _is_safe(tool: Json) -> bool:
+    annotations = tool.get("annotations")
+    if not isinstance(tool.get("name"), str) or not isinstance(annotations, dict):
+        return False
+    return annotations.get("readOnlyHint") is True or annotations.get("idempotentHint") is True

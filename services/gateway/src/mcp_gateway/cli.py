@@ -7,12 +7,12 @@ import asyncio
 import contextlib
 import getpass
 import logging
+import os
 import signal
 import sys
 import time
-from types import FrameType
 
-import uvicorn
+import uvloop
 
 from mcp_gateway import __version__
 from mcp_gateway.app import Gateway
@@ -24,58 +24,84 @@ from mcp_gateway.reader import ConfigError
 log = logging.getLogger("mcp_gateway")
 
 
-class _Server(uvicorn.Server):
-    """uvicorn that drains: from the first signal on /readyz says 503, and the end waits for the calls in flight.
+WATCH_SECONDS = 1.0
 
-    It keeps accepting meanwhile, so that whoever balances load can see the 503 and nobody meets a closed
-    port before it has. A second signal ends it at once.
+
+async def _serve(config: Config, path: str) -> None:
+    """Serve until a signal, then drain.
+
+    From the first signal on /readyz says 503, and the end waits for the calls in flight. It keeps accepting
+    meanwhile, so that whoever balances load can see the 503 and nobody meets a closed port before it has. A
+    second signal ends it at once.
     """
-
-    def __init__(self, gateway: Gateway, config: uvicorn.Config, drain_seconds: float) -> None:
-        super().__init__(config)
-        self._gateway = gateway
-        self._drain_seconds = drain_seconds
-        self._deadline = 0.0
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self._gateway.draining:
-            super().handle_exit(sig, frame)
-            return
-        self._deadline = time.monotonic() + self._drain_seconds
-        self._gateway.draining = True
-
-    async def on_tick(self, counter: int) -> bool:
-        if self._gateway.draining and (not self._gateway.inflight or time.monotonic() > self._deadline):
-            self.should_exit = True
-        return await super().on_tick(counter)
-
-
-def serve(config: Config) -> int:
-    """Run until SIGTERM or SIGINT; returns 0 after a graceful end."""
     gateway = Gateway(config)
-    options = uvicorn.Config(
-        gateway,
-        host=config.host,
-        port=config.port,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        lifespan="on",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=1,  # drained already; what is left did not end in time
-    )
+    await gateway.start()
+    await gateway.http.listen(config.host, config.port)
+    log.info("serving", extra={"servers": [server.name for server in config.servers], "port": config.port})
+    asked, hurried = asyncio.Event(), asyncio.Event()
+
+    def ask() -> None:
+        (hurried if asked.is_set() else asked).set()
+
+    loop = asyncio.get_running_loop()
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sig, ask)
+    reloading = asyncio.ensure_future(_follow(gateway, path))
+    await asked.wait()
+    reloading.cancel()
+    gateway.drain()
+    deadline = time.monotonic() + gateway.config.drain_seconds
+    while gateway.inflight and time.monotonic() < deadline:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await hurried.wait()
+                break
+    await gateway.stop()
+
+
+async def _follow(gateway: Gateway, path: str) -> None:
+    """Read the configuration file again when it changed; one with mistakes changes nothing, and says so."""
+    seen = _stamp(path)
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        if (now := _stamp(path)) == seen:
+            continue
+        seen = now
+        try:
+            config = await asyncio.to_thread(load, path)
+            fixed = [
+                f"{key}: needs a restart"
+                for key in ("host", "port", "session_keys", "session_ttl_seconds")
+                if getattr(config, key) != getattr(gateway.config, key)
+            ]
+            if fixed:
+                raise ConfigError(fixed)
+        except ConfigError as refusal:
+            gateway.metrics.reloads.labels("refused").inc()
+            log.error("configuration refused; the one before goes on", extra={"file": path, "errors": refusal.errors})
+            continue
+        gateway.update(config)
+        gateway.metrics.reloads.labels("applied").inc()
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    """What tells two states of a file apart: a changed file, or another in its place."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def serve(config: Config, path: str) -> int:
+    """Run until SIGTERM or SIGINT; returns 0 after a graceful end."""
     if not config.api_keys:
         log.warning("no auth.api_keys: anyone who reaches %s:%s may call every tool", config.host, config.port)
-    log.info("serving", extra={"servers": [server.name for server in config.servers], "port": config.port})
-    with contextlib.suppress(KeyboardInterrupt):
-        # uvicorn raises the signal again once it has ended; for us a signal is a request, not a failure.
-        for sig in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(sig, signal.SIG_IGN)
-        with asyncio.Runner(loop_factory=options.get_loop_factory()) as runner:
-            runner.run(_Server(gateway, options, config.drain_seconds).serve())
+    try:
+        uvloop.run(_serve(config, path))
+    except OSError as failure:
+        log.error("cannot listen on %s:%s: %s", config.host, config.port, failure.strerror or failure)
+        return 1
     log.info("stopped")
     return 0
 
@@ -103,4 +129,4 @@ def main() -> None:
     if arguments.command == "check":
         print(f"ok: {len(config.servers)} servers")
         return
-    sys.exit(serve(config))
+    sys.exit(serve(config, arguments.config))

@@ -40,7 +40,8 @@ class Server:
     """One upstream MCP server; either ``urls`` or ``dns`` says where its replicas are.
 
     ``concurrency`` is per replica; ``timeout_seconds`` the longest silence of one call, ``max_seconds`` its
-    longest duration; ``headers`` are added to every request to it.
+    longest duration; ``headers`` are added to every request to it; ``trusted`` is whether its tools' own word
+    for it that they can be called again is taken.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Server:
     headers: Mapping[str, str] = field(default_factory=dict)
     allow: tuple[str, ...] = ("*",)
     deny: tuple[str, ...] = ()
+    trusted: bool = False
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,7 @@ def _server(reader: Reader) -> Server:
         headers=headers,
         allow=tools.words("allow", ("*",)),
         deny=tools.words("deny", ()),
+        trusted=reader.take("trust_annotations", bool, False),
     )
     tools.done()
     reader.done()

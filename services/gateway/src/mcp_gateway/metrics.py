@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from mcp_gateway.protocol import CALLS, LISTS, TASKS
+
+KNOWN_METHODS = frozenset(
+    {*LISTS, *CALLS, *TASKS, "initialize", "server/discover", "ping", "logging/setLevel", "subscriptions/listen"}
+)
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -48,6 +53,28 @@ class Metrics:
         self.ejections = Counter(
             "mcp_gateway_ejections", "Times a replica was set aside.", ["server"], registry=registry
         )
+
+        self.reloads = Counter(
+            "mcp_gateway_config_reloads",
+            "Changed configuration files, by outcome: applied, refused.",
+            ["outcome"],
+            registry=registry,
+        )
+        self._requests: dict[tuple[str, str, str], Counter] = {}
+        self._seconds: dict[tuple[str, str], Histogram] = {}
+
+    def request(self, server: str, method: object, outcome: str, seconds: float | None = None) -> None:
+        """Count a client's request; a method that clients made up is ``other``."""
+        known = method if isinstance(method, str) and method in KNOWN_METHODS else "other"
+        counter = self._requests.get((server, known, outcome))
+        if counter is None:
+            counter = self._requests[(server, known, outcome)] = self.requests.labels(server, known, outcome)
+        counter.inc()
+        if seconds is not None:
+            histogram = self._seconds.get((server, known))
+            if histogram is None:
+                histogram = self._seconds[(server, known)] = self.seconds.labels(server, known)
+            histogram.observe(seconds)
 
     def text(self) -> bytes:
         """The exposition format."""

@@ -37,7 +37,9 @@ STALE_META_KEY = "ai.sophia.mcp/stale"
 UNAVAILABLE = -31001
 BUSY = -31002
 TIMED_OUT = -31003
-LEGACY_RESOURCE_NOT_FOUND = -32002  # 2025 servers send it; 2026-07-28 forbids it
+# 2025 servers send these; 2026-07-28 forbids them.
+LEGACY_RESOURCE_NOT_FOUND = -32002
+LEGACY_URL_ELICITATION = -32042
 # What only a server of 2026-07-28 answers (basic/index, "Error codes"); it proves the era.
 MODERN_ERRORS = (HEADER_MISMATCH, MISSING_REQUIRED_CLIENT_CAPABILITY, UNSUPPORTED_PROTOCOL_VERSION)
 
@@ -50,6 +52,12 @@ LISTS = {
 # Results that 2026-07-28 wants ttlMs and cacheScope on (server/utilities/caching).
 CACHEABLE = (*LISTS, "resources/read", "server/discover")
 CALLS = ("tools/call", "prompts/get", "resources/read", "completion/complete")
+# Requests whose result may ask for input (basic/patterns/mrtr, "Supported Requests").
+INPUT_METHODS = frozenset({"tools/call", "prompts/get", "resources/read"})
+# The parameter that Mcp-Name mirrors (basic/transports/streamable-http, "Request Metadata"; SEP-2663 for tasks).
+TASKS = ("tasks/get", "tasks/update", "tasks/cancel")
+NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"} | dict.fromkeys(TASKS, "taskId")
+SUBSCRIPTION_META_KEY = RESERVED_META + "subscriptionId"
 # Requests that can be sent again: they change nothing.
 SAFE = frozenset({*CACHEABLE, "prompts/get", "completion/complete", "initialize", "ping"})
 # RFC 5424 severities, least first (server/utilities/logging).
@@ -63,18 +71,22 @@ __all__ = [
     "CLIENT_INFO_META_KEY",
     "GATEWAY_INFO",
     "HEADER_MISMATCH",
+    "INPUT_METHODS",
     "INTERNAL_ERROR",
     "INVALID_PARAMS",
     "INVALID_REQUEST",
     "LEGACY",
     "LEGACY_RESOURCE_NOT_FOUND",
+    "LEGACY_URL_ELICITATION",
     "LEGACY_VERSIONS",
     "LISTS",
     "LOG_LEVELS",
     "LOG_LEVEL_META_KEY",
     "METHOD_NOT_FOUND",
+    "MISSING_REQUIRED_CLIENT_CAPABILITY",
     "MODERN",
     "MODERN_ERRORS",
+    "NAMED",
     "PARSE_ERROR",
     "PARTIAL_META_KEY",
     "PROTOCOL_VERSION_META_KEY",
@@ -82,6 +94,8 @@ __all__ = [
     "SAFE",
     "SERVER_INFO_META_KEY",
     "STALE_META_KEY",
+    "SUBSCRIPTION_META_KEY",
+    "TASKS",
     "TIMED_OUT",
     "UNAVAILABLE",
     "UNSUPPORTED_PROTOCOL_VERSION",

@@ -1,8 +1,8 @@
-"""Session ids of the 2025 protocol that any gateway replica can open.
+"""What clients hold for the gateway, sealed: session ids of 2025, and whatever else any gateway replica must be able
+to open: the states of parked calls, the ids of questions and tasks.
 
-An id is the session itself: version, principal, endpoint, time of issue and the sessions it holds at sticky
-servers, encrypted and authenticated with AES-GCM under a key that all replicas hold. There is no store, and
-a replica may die at any moment.
+A sealed value is encrypted and authenticated with AES-GCM under a key that all replicas hold, for one purpose.
+There is no store, and a replica may die at any moment.
 """
 
 from __future__ import annotations
@@ -11,15 +11,21 @@ import base64
 import hashlib
 import os
 import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from mcp_gateway.protocol import Json
+
 NONCE_BYTES = 12
 CONTEXT = b"mcp-gateway session 2"
+MAX_SEALED_CHARS = 32 * 1024
+REMEMBERED = 10_000
 
 
 @dataclass(frozen=True)
@@ -32,11 +38,23 @@ class Pin:
 
 
 @dataclass(frozen=True)
+class Address:
+    """Where the response to a server's own request goes: its session with us, and its id for the request."""
+
+    server: str
+    url: str
+    session: str
+    version: str
+    id: Any
+
+
+@dataclass(frozen=True)
 class Session:
     """A client session: ``id`` names it in pools and logs; the sealed form is what the client holds.
 
     ``endpoint`` is the path it was opened at and the only one it is good for; ``issued`` is in seconds since
-    the epoch; ``pins`` are by server name.
+    the epoch; ``pins`` are by server name; ``capabilities`` are what the client declared of those that concern
+    servers.
     """
 
     id: str
@@ -45,6 +63,7 @@ class Session:
     endpoint: str
     issued: int
     pins: Mapping[str, Pin] = field(default_factory=dict)
+    capabilities: Json = field(default_factory=dict)
 
 
 class Sealer:
@@ -52,7 +71,7 @@ class Sealer:
 
     Args:
         keys: key material of any length; without any a random key serves this process alone.
-        ttl_seconds: how long an id is good.
+        ttl_seconds: how long a session id is good.
     """
 
     def __init__(self, keys: tuple[bytes, ...], ttl_seconds: int) -> None:
@@ -60,38 +79,61 @@ class Sealer:
         self._ciphers = [AESGCM(hashlib.sha256(CONTEXT + key).digest()) for key in material]
         self._ttl = ttl_seconds
         self._ended: dict[str, float] = {}
+        # Sessions opened before: a client sends the same id with each of its requests.
+        self._opened: OrderedDict[str, Session] = OrderedDict()
 
     @staticmethod
     def new_id() -> str:
         """An id for a session to come; nobody can guess it."""
         return os.urandom(9).hex()
 
-    def seal(self, session: Session) -> str:
-        """The sealed form, in visible ASCII as the transport demands (2025-11-25 basic/transports)."""
-        pins = [[name, pin.url, pin.id, pin.version] for name, pin in session.pins.items()]
-        fields = [session.id, session.version, session.principal, session.endpoint, session.issued, pins]
+    # -- any value -------------------------------------------------------------------------------
+
+    def seal_value(self, purpose: str, value: Any) -> str:
+        """The sealed form of a JSON value, in visible ASCII."""
         nonce = os.urandom(NONCE_BYTES)
-        sealed = nonce + self._ciphers[0].encrypt(nonce, orjson.dumps(fields), CONTEXT)
+        sealed = nonce + self._ciphers[0].encrypt(nonce, orjson.dumps(value), CONTEXT + purpose.encode())
         return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
 
-    def open(self, sealed: str, principal: str, endpoint: str) -> Session | None:
-        """The session, or None where the id is forged, expired, ended or another principal's or endpoint's."""
+    def open_value(self, purpose: str, sealed: object) -> Any:
+        """The value, or None where it is forged or sealed for something else."""
+        if not isinstance(sealed, str) or len(sealed) > MAX_SEALED_CHARS:
+            return None
         try:
-            raw = base64.urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4))
+            raw = base64.b64decode(sealed + "=" * (-len(sealed) % 4), b"-_", validate=True)
         except ValueError:
             return None
         for cipher in self._ciphers:
             try:
-                text = cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], CONTEXT)
+                text = cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], CONTEXT + purpose.encode())
             except (InvalidTag, ValueError):
                 continue
-            identity, version, owner, where, issued, pins = orjson.loads(text)
-            held = {name: Pin(*rest) for name, *rest in pins}
-            session = Session(identity, version, owner, where, issued, held)
-            mine = session.principal == principal and session.endpoint == endpoint
-            alive = time.time() - session.issued < self._ttl and session.id not in self._ended
-            return session if mine and alive else None
+            return orjson.loads(text)
         return None
+
+    # -- sessions --------------------------------------------------------------------------------
+
+    def seal(self, session: Session) -> str:
+        """The sealed form, in visible ASCII as the transport demands (2025-11-25 basic/transports)."""
+        pins = [[name, pin.url, pin.id, pin.version] for name, pin in session.pins.items()]
+        fields = [session.id, session.version, session.principal, session.endpoint, session.issued, pins]
+        return self.seal_value("session", [*fields, session.capabilities])
+
+    def open(self, sealed: str, principal: str, endpoint: str) -> Session | None:
+        """The session, or None where the id is forged, expired, ended or another principal's or endpoint's."""
+        session = self._opened.get(sealed)
+        if session is None:
+            fields = self.open_value("session", sealed)
+            if fields is None:
+                return None
+            identity, version, owner, where, issued, pins, capabilities = fields
+            held = {name: Pin(*rest) for name, *rest in pins}
+            session = self._opened[sealed] = Session(identity, version, owner, where, issued, held, capabilities)
+            if len(self._opened) > REMEMBERED:
+                self._opened.popitem(last=False)
+        mine = session.principal == principal and session.endpoint == endpoint
+        alive = time.time() - session.issued < self._ttl and session.id not in self._ended
+        return session if mine and alive else None
 
     def end(self, session: Session) -> None:
         """Refuse the session from now on, on this replica; elsewhere its id ends with its time to live."""

@@ -7,26 +7,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+from mcp.shared.inbound import validate_mcp_param_headers
+
 from mcp_gateway import names
 from mcp_gateway.catalog import FAN_OUT_SECONDS, Catalog, Listed
+from mcp_gateway.hub import LISTS_CHANGED
+from mcp_gateway.pages import Page, Pages
+from mcp_gateway.principal import Principal
 from mcp_gateway.protocol import (
     CALLS,
     GATEWAY_INFO,
+    HEADER_MISMATCH,
     INVALID_PARAMS,
     LISTS,
     METHOD_NOT_FOUND,
     MODERN,
     PARTIAL_META_KEY,
+    SAFE,
+    SERVER_INFO_META_KEY,
     STALE_META_KEY,
+    TASKS,
     Json,
     RpcError,
 )
-from mcp_gateway.sessions import Pin, Session
-from mcp_gateway.upstream import Call, Notify, Upstream
+from mcp_gateway.sessions import Address, Pin, Sealer, Session
+from mcp_gateway.upstream import Call, Client, Upstream
 
 # How long ``initialize`` waits for sessions at sticky servers.
 PIN_SECONDS = 2.0
@@ -36,63 +46,127 @@ CAPABILITY_OF = {
     "resources/list": "resources",
     "resources/templates/list": "resources",
 }
+TASK = "task"
 
 
-@dataclass
+@dataclass(slots=True)
 class Request:
     """One request of a client, its envelope already checked.
 
     Attributes:
         session: the client's session (2025); None in 2026, where there is none.
-        capabilities: what the client declared with the request (2026).
-        param_headers: its ``Mcp-Param-*`` headers.
+        capabilities: what the client declared.
+        modern: whether it speaks 2026-07-28, by its own word or translated.
+        headers: its HTTP headers, where the method looks at them (``Mcp-Param-*``).
         log_level: least severity of log messages wanted; None for none.
         set_level: whether the client asked for that level itself.
-        notify: takes notifications that precede the response; None where the client takes no event stream.
+        client: takes what precedes the response.
+        trace: W3C trace context to send along.
+        server, replica: who answered, for logs; filled in on the way.
     """
 
     method: str
     params: Json
-    principal: str
+    principal: Principal
     session: Session | None = None
     capabilities: Json = field(default_factory=dict)
-    param_headers: Mapping[str, str] = field(default_factory=dict)
+    modern: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
     log_level: str | None = None
     set_level: bool = False
-    notify: Notify | None = None
+    client: Client | None = None
+    trace: Mapping[str, str] | None = None
+    server: str = ""
+    replica: str = ""
 
 
-def session_key(principal: str, session: Session | None, upstream: Upstream) -> str:
-    """Whose session at the server a call may use: sticky servers keep state for each client session."""
-    return f"{principal}/{session.id}" if session and upstream.server.sticky else principal
+def session_key(principal: str, session: Session | None, capabilities: Json, upstream: Upstream) -> str:
+    """Whose session at the server a call may use.
+
+    Sticky servers keep state for each client session. The others share one session among the calls of a
+    principal whose clients have declared the same capabilities, for a server may use what was declared.
+    """
+    if session and upstream.server.sticky:
+        return f"{principal}/{session.id}"
+    if not capabilities:
+        return principal
+    return f"{principal} {orjson.dumps(capabilities, option=orjson.OPT_SORT_KEYS).decode()}"
 
 
 class View:
-    """One endpoint's servers. ``merged`` is whether names carry their server's."""
+    """One endpoint's servers.
 
-    def __init__(self, name: str, upstreams: dict[str, Upstream], catalog: Catalog, merged: bool) -> None:
+    Args:
+        name: its path.
+        merged: whether names carry their server's.
+        closed: set when streams without an end must end.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        upstreams: dict[str, Upstream],
+        catalog: Catalog,
+        sealer: Sealer,
+        closed: asyncio.Event,
+        *,
+        merged: bool,
+    ) -> None:
         self.name = name
         self.upstreams = upstreams
         self.merged = merged
         self._catalog = catalog
+        self._sealer = sealer
+        self._closed = closed
+        self._pages = Pages(catalog)
 
     # -- what the view is ------------------------------------------------------------------------
 
-    def hello(self) -> Json:
-        """Capabilities, server information and instructions, for ``initialize`` and ``server/discover``."""
+    def hello(self, _principal: Principal) -> Json:
+        """Capabilities, server information and instructions, for ``initialize``."""
         have: set[str] = set()
         for upstream in self.upstreams.values():
             have |= set(upstream.capabilities)
-        offered = ("tools", "prompts", "resources", "completions", "logging")
         # A view whose servers are not known yet is still asked for tools.
-        capabilities: Json = {name: {} for name in offered if name in have or (name == "tools" and not have)}
+        have = have or {"tools"}
+        capabilities: Json = {name: {} for name in ("completions", "logging") if name in have}
+        for name in ("tools", "prompts", "resources"):
+            if name in have:
+                capabilities[name] = {"listChanged": True}
+        if "resources" in have and any(u.subscribes for u in self.upstreams.values()):
+            capabilities["resources"]["subscribe"] = True
         result: Json = {"capabilities": capabilities, "serverInfo": GATEWAY_INFO}
         if not self.merged:
-            upstream = next(iter(self.upstreams.values()))
+            upstream = self._only()
             result["serverInfo"] = upstream.info
             if upstream.instructions:
                 result["instructions"] = upstream.instructions
         return result
+
+    def discover(self, principal: Principal) -> Json:
+        """The result of ``server/discover`` (2026-07-28 server/discover)."""
+        hello = self.hello(principal)
+        info = hello.pop("serverInfo")
+        return {
+            "supportedVersions": [MODERN],
+            **hello,
+            "ttlMs": self._catalog.ttl_ms,
+            "cacheScope": "private",
+            "_meta": {SERVER_INFO_META_KEY: info},
+        }
+
+    def tells(self) -> frozenset[str]:
+        """The list changes that the view tells of, as names of the filter of ``subscriptions/listen``."""
+        capabilities = {name for upstream in self.upstreams.values() for name in upstream.capabilities}
+        return frozenset(name for name in LISTS_CHANGED.values() if name.removesuffix("ListChanged") in capabilities)
+
+    def servers_of(self, _principal: Principal) -> frozenset[str]:
+        """Names of the servers that the principal can see."""
+        return frozenset(self.upstreams)
+
+    async def closing(self) -> None:
+        """Wait until streams without an end must end."""
+        await self._closed.wait()
 
     async def handle(self, request: Request) -> Json:
         """The result of a request.
@@ -100,81 +174,102 @@ class View:
         Raises:
             RpcError: the mandated error, or the server's.
         """
-        if request.method in LISTS:
+        method = request.method
+        if method in LISTS:
             return await self._list(request)
-        if request.method in CALLS:
+        if method in CALLS:
             return await self._call(request)
-        if request.method == "ping":
-            return {}
-        raise RpcError(METHOD_NOT_FOUND, f"Method not found: {request.method}")
+        if method in TASKS and request.modern:
+            return await self._task(request)
+        raise RpcError(METHOD_NOT_FOUND, f"Method not found: {method}")
 
     # -- sessions of clients ---------------------------------------------------------------------
 
-    async def open_pins(self, principal: str, session: Session) -> dict[str, Pin]:
+    async def open_pins(self, principal: Principal, session: Session) -> dict[str, Pin]:
         """The sessions at sticky servers that a new client session holds; slow servers are left for later."""
         sticky = [upstream for upstream in self.upstreams.values() if upstream.server.sticky]
+        if not sticky:
+            return {}
 
         async def pin(upstream: Upstream) -> Pin | None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PIN_SECONDS):
-                    return await upstream.open_pin(session_key(principal, session, upstream))
+                    return await upstream.open_pin(f"{principal.name}/{session.id}", session.capabilities)
             return None
 
         pins = await asyncio.gather(*(pin(upstream) for upstream in sticky))
         return {upstream.name: found for upstream, found in zip(sticky, pins, strict=True) if found}
 
+    def pinned(self, session: Session) -> list[tuple[Upstream, str, Pin]]:
+        """The client session's own sessions at sticky servers: server, key and pin."""
+        return [
+            (self.upstreams[name], f"{session.principal}/{session.id}", pin)
+            for name, pin in session.pins.items()
+            if name in self.upstreams
+        ]
+
     def end_session(self, session: Session) -> None:
         """End a client session's own sessions at sticky servers."""
         for upstream in self.upstreams.values():
             if upstream.server.sticky:
-                key = session_key(session.principal, session, upstream)
-                upstream.end_session(key, session.pins.get(upstream.name))
+                upstream.end_session(f"{session.principal}/{session.id}", session.pins.get(upstream.name))
+
+    async def deliver(self, address: Address, response: Json) -> None:
+        """Hand a client's response to the server that asked.
+
+        Raises:
+            OSError: the server is gone.
+        """
+        if upstream := self.upstreams.get(address.server):
+            await upstream.deliver(address, response)
 
     # -- lists -----------------------------------------------------------------------------------
 
     async def _list(self, request: Request) -> Json:
-        method, key = request.method, LISTS[request.method]
-        if request.params.get("cursor") is not None:
-            # Every list is one page, so no cursor was ever given out.
-            raise RpcError(INVALID_PARAMS, f"invalid cursor {request.params['cursor']!r}")
+        method, cursor = request.method, request.params.get("cursor")
+        if cursor is not None and not isinstance(cursor, str):
+            raise RpcError(INVALID_PARAMS, f"invalid cursor {cursor!r}")
+        page = self._pages.known(method, cursor)
+        if page is None:
+            page = await self._read(method, cursor)
+        result: Json = {LISTS[method]: page.items, "ttlMs": page.ttl_ms(), "cacheScope": "private"}
+        if page.next_cursor is not None:
+            result["nextCursor"] = page.next_cursor
+        if page.marks:
+            result["_meta"] = dict(page.marks)
+        return result
+
+    async def _read(self, method: str, cursor: str | None) -> Page:
+        """Ask the servers that offer such a list; healthy ones work when others are down, and the gap is visible."""
         asked = [u for u in self.upstreams.values() if u.era is None or CAPABILITY_OF[method] in u.capabilities]
-        if not self.merged:
-            if not asked:
-                return {key: []}
-            listed = await self._catalog.items(asked[0], method, asked[0].server.timeout_seconds)
-            return {key: [item for item in listed.items if self._shown(asked[0], method, item)]}
-        answers = await asyncio.gather(
-            *(self._catalog.items(u, method, FAN_OUT_SECONDS) for u in asked), return_exceptions=True
-        )
-        merged: list[Json] = []
+        generation = self._catalog.generation
+        if self.merged:
+            answers = await asyncio.gather(
+                *(self._catalog.items(u, method, FAN_OUT_SECONDS) for u in asked), return_exceptions=True
+            )
+        else:
+            answers = [await self._catalog.items(u, method, u.server.timeout_seconds) for u in asked]
+        items: list[Json] = []
         missing: list[str] = []
         stale: list[str] = []
         for upstream, answer in zip(asked, answers, strict=True):
             if isinstance(answer, Listed):
-                merged += [
-                    self._renamed(upstream, method, item)
-                    for item in answer.items
-                    if self._shown(upstream, method, item)
-                ]
+                items += [self._renamed(upstream, method, i) for i in answer.items if _shown(upstream, method, i)]
                 if answer.stale:
                     stale.append(upstream.name)
             elif isinstance(answer, RpcError):
                 missing.append(upstream.name)
             else:
                 raise answer
-        # Healthy servers keep working when others are down, and the gap is visible.
         marks = {PARTIAL_META_KEY: sorted(missing), STALE_META_KEY: sorted(stale)}
-        result: Json = {key: merged}
-        if missing or stale:
-            result["_meta"] = {mark: servers for mark, servers in marks.items() if servers}
-        return result
+        fresh = min((a.fresh_until for a in answers if isinstance(a, Listed)), default=0.0)
+        return self._pages.cut(
+            method, items, cursor, {k: v for k, v in marks.items() if v}, 0.0 if missing or stale else fresh, generation
+        )
 
-    @staticmethod
-    def _shown(upstream: Upstream, method: str, item: Json) -> bool:
-        return method != "tools/list" or upstream.policy.permits(item.get("name", ""))
-
-    @staticmethod
-    def _renamed(upstream: Upstream, method: str, item: Json) -> Json:
+    def _renamed(self, upstream: Upstream, method: str, item: Json) -> Json:
+        if not self.merged:
+            return item
         server = upstream.server.name
         if method == "resources/list":
             return {**item, "uri": names.exposed_uri(server, item.get("uri", ""))}
@@ -186,6 +281,8 @@ class View:
 
     async def _call(self, request: Request) -> Json:
         method, params = request.method, request.params
+        schema: Json | None = None
+        safe = method in SAFE
         if method == "completion/complete":
             upstream, params = await self._completion_target(params)
         elif method == "resources/read":
@@ -194,33 +291,91 @@ class View:
         else:
             kind = "tools/list" if method == "tools/call" else "prompts/list"
             upstream, name = await self._named_target(kind, params.get("name"))
-            if method == "tools/call" and not upstream.policy.permits(name):
-                raise RpcError(INVALID_PARAMS, f"Unknown tool: {params.get('name')}")
+            if method == "tools/call":
+                if not upstream.policy.permits(name):
+                    raise RpcError(INVALID_PARAMS, f"Unknown tool: {params.get('name')}")
+                schema = await self._schema(request, upstream, name)
+                safe = upstream.server.trusted and self._catalog.safe(upstream.name, name)
             params = {**params, "name": name}
-        result = await upstream.request(
-            Call(
-                method,
-                params,
-                session_key=session_key(request.principal, request.session, upstream),
-                pin=request.session.pins.get(upstream.name) if request.session else None,
-                capabilities=request.capabilities,
-                param_headers=request.param_headers,
-                schema=await self._schema(upstream, params["name"]) if method == "tools/call" else None,
-                log_level=request.log_level,
-                set_level=request.set_level,
-                notify=request.notify,
-            )
+        request.server = upstream.name
+        return await self._send(request, upstream, params, safe, schema)
+
+    async def _send(
+        self, request: Request, upstream: Upstream, params: Json, safe: bool, schema: Json | None = None
+    ) -> Json:
+        principal, session = request.principal.name, request.session
+        call = Call(
+            request.method,
+            params,
+            principal=principal,
+            session_key=session_key(principal, session, request.capabilities, upstream),
+            pin=session.pins.get(upstream.name) if session else None,
+            safe=safe,
+            capabilities=request.capabilities,
+            param_headers=_param_headers(request.headers) if schema else {},
+            schema=schema,
+            log_level=request.log_level,
+            set_level=request.set_level,
+            client=request.client,
+            trace=request.trace,
         )
+        try:
+            result = await upstream.request(call)
+        except RpcError as failure:
+            if failure.code != HEADER_MISMATCH or request.method != "tools/call":
+                raise
+            # Its tools changed: what must be mirrored is in the new list (2026-07-28 server/tools). Nothing ran.
+            self._catalog.forget(upstream.name, "tools/list")
+            call.schema = await self._fresh_schema(upstream, params["name"])
+            result = await upstream.request(call)
+        finally:
+            request.replica = call.replica
+        if result.get("resultType") == TASK:
+            result = self._with_sealed_task(request, upstream, result)
         return self._with_merged_uris(upstream, result) if self.merged else result
 
-    async def _schema(self, upstream: Upstream, tool: str) -> Json | None:
-        """The tool's schema where a modern server wants arguments of it mirrored in headers."""
-        if upstream.era != MODERN:
-            return None
-        if not self._catalog.knows(upstream.name, "tools/list"):
+    async def _schema(self, request: Request, upstream: Upstream, tool: str) -> Json | None:
+        """The tool's schema where arguments of it are mirrored in headers; checked for clients that must do so."""
+        if upstream.era == MODERN and not self._catalog.knows(upstream.name, "tools/list"):
             with contextlib.suppress(RpcError):  # the call itself will tell what is wrong
                 await self._catalog.items(upstream, "tools/list", FAN_OUT_SECONDS)
+        schema = self._catalog.mirrored(upstream.name, tool)
+        if schema is not None and request.modern:
+            arguments = request.params.get("arguments")
+            wrong = validate_mcp_param_headers(
+                schema, arguments if isinstance(arguments, dict) else {}, request.headers
+            )
+            if wrong:
+                raise RpcError(wrong.code, wrong.message, wrong.data)
+        return schema
+
+    async def _fresh_schema(self, upstream: Upstream, tool: str) -> Json | None:
+        await self._catalog.items(upstream, "tools/list", FAN_OUT_SECONDS)
         return self._catalog.mirrored(upstream.name, tool)
+
+    # -- tasks (SEP-2663) ------------------------------------------------------------------------
+
+    def _with_sealed_task(self, request: Request, upstream: Upstream, result: Json) -> Json:
+        """A created task under an id that leads to its server, for its principal alone."""
+        identity = result.get("taskId")
+        if isinstance(identity, str):
+            sealed = self._sealer.seal_value(TASK, [upstream.name, identity, request.principal.name])
+            result = {**result, "taskId": sealed}
+        return result
+
+    async def _task(self, request: Request) -> Json:
+        fields = self._sealer.open_value(TASK, request.params.get("taskId"))
+        if not fields or fields[2] != request.principal.name or fields[0] not in self.upstreams:
+            raise RpcError(INVALID_PARAMS, f"Unknown task: {str(request.params.get('taskId'))[:80]}")
+        upstream = self.upstreams[fields[0]]
+        request.server = upstream.name
+        params = {**request.params, "taskId": fields[1]}
+        result = await self._send(request, upstream, params, safe=request.method == "tasks/get")
+        if result.get("taskId") == fields[1]:
+            result = {**result, "taskId": request.params["taskId"]}
+        return result
+
+    # -- whose name is it ------------------------------------------------------------------------
 
     def _only(self) -> Upstream:
         return next(iter(self.upstreams.values()))
@@ -262,6 +417,16 @@ class View:
             raise RpcError(INVALID_PARAMS, f"Resource not found: {uri}", {"uri": uri})
         return self.upstreams[found[0]], found[1]
 
+    def resources_of(self, _principal: Principal, uris: Iterable[Any]) -> dict[tuple[str, str], str]:
+        """Server and its own URI, by the URIs that clients use; those that lead nowhere are left out."""
+        found: dict[tuple[str, str], str] = {}
+        for uri in uris:
+            with contextlib.suppress(RpcError):
+                upstream, own = self._resource_target(uri)
+                if upstream.subscribes:
+                    found[(upstream.name, own)] = uri
+        return found
+
     async def _completion_target(self, params: Json) -> tuple[Upstream, Json]:
         reference = params.get("ref")
         if not isinstance(reference, dict):
@@ -276,10 +441,10 @@ class View:
     def _with_merged_uris(upstream: Upstream, result: Json) -> Json:
         """URIs in a result as clients of the merged view must send them back."""
         server = upstream.server.name
-        for content in result.get("contents") or []:
+        for content in result.get("contents") or ():
             if isinstance(content, dict) and "uri" in content:
                 content["uri"] = names.exposed_uri(server, content["uri"])
-        for content in result.get("content") or []:
+        for content in result.get("content") or ():
             if not isinstance(content, dict):
                 continue
             if content.get("type") == "resource_link" and "uri" in content:
@@ -287,3 +452,11 @@ class View:
             elif content.get("type") == "resource" and "uri" in (content.get("resource") or {}):
                 content["resource"]["uri"] = names.exposed_uri(server, content["resource"]["uri"])
         return result
+
+
+def _shown(upstream: Upstream, method: str, item: Json) -> bool:
+    return method != "tools/list" or upstream.policy.permits(item.get("name", ""))
+
+
+def _param_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name.startswith("mcp-param-")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mcp_gateway.downstream.legacy import Legacy
 from mcp_gateway.downstream.modern import Modern, is_modern
-from mcp_gateway.downstream.reply import Reply
+from mcp_gateway.downstream.parking import Parking
+from mcp_gateway.downstream.reply import Channel, Reply
 
-__all__ = ["Legacy", "Modern", "Reply", "is_modern"]
+__all__ = ["Channel", "Legacy", "Modern", "Parking", "Reply", "is_modern"]

@@ -2,123 +2,326 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mcp_gateway.downstream.reply import Reply
+from mcp_gateway.downstream.parking import CAPABILITY_OF, lacking
+from mcp_gateway.downstream.reply import Channel, Reply
+from mcp_gateway.hub import LISTS_CHANGED, Hub, Listener
+from mcp_gateway.principal import Principal
 from mcp_gateway.protocol import (
     INVALID_PARAMS,
     INVALID_REQUEST,
     LEGACY,
     LEGACY_VERSIONS,
     LOG_LEVELS,
+    METHOD_NOT_FOUND,
     MODERN,
+    TIMED_OUT,
     Json,
     RpcError,
     error,
     result,
 )
-from mcp_gateway.sessions import Sealer, Session
+from mcp_gateway.sessions import Address, Sealer, Session
 from mcp_gateway.views import Request, View
 
 # What a client without the header speaks (2025-11-25 basic/transports, "Protocol Version Header").
 ASSUMED_VERSION = "2025-03-26"
-MAX_LEVELS = 10_000
+BATCHES = "2025-03-26"  # the only version that has JSON-RPC batches (2025-06-18 changelog)
+MAX_STATES = 10_000
+# A server that never has enough is not asked on for ever.
+MAX_ROUNDS = 10
+QUESTION_SECONDS = 600.0
+QUESTION = "question"
+
+
+@dataclass
+class State:
+    """What a client set in its session: lost with this gateway replica, unless another was told."""
+
+    level: str | None = None
+    resources: dict[tuple[str, str], str] = field(default_factory=dict)
+    listeners: list[Listener] = field(default_factory=list)
 
 
 class Legacy:
-    """One endpoint for clients with sessions."""
+    """One endpoint for clients with sessions.
 
-    def __init__(self, view: View, sealer: Sealer) -> None:
+    Args:
+        holder: what other gateway replicas know this one by.
+    """
+
+    def __init__(self, view: View, sealer: Sealer, hub: Hub, holder: str) -> None:
         self._view = view
         self._sealer = sealer
-        self._levels: OrderedDict[str, str] = OrderedDict()  # by session, of those that set one
+        self._hub = hub
+        self._holder = holder
+        self._states: OrderedDict[str, State] = OrderedDict()
+        self._asked: dict[str, asyncio.Future[Json]] = {}
 
-    async def open(self, body: Json, headers: Mapping[str, str], principal: str) -> Request | Reply:
+    def show(self, view: View) -> None:
+        """Show this from now on."""
+        self._view = view
+
+    # -- requests --------------------------------------------------------------------------------
+
+    async def open(self, body: Json, headers: Mapping[str, str], principal: Principal) -> Request | Reply:
         """Check session and version; a Reply answers at once (``initialize`` and notifications among them)."""
         identity, method, params = body.get("id"), body.get("method"), body.get("params")
+        if "id" in body and (not isinstance(identity, str | int) or isinstance(identity, bool)):
+            return Reply(400, error(None, INVALID_REQUEST, "id is neither a string nor an integer"))
         if not isinstance(params, dict):
             params = {}
         if method == "initialize":
             return await self._initialize(identity, params, principal)
+        session = self.session(identity, headers, principal)
+        if isinstance(session, Reply):
+            return session
+        if method is None:
+            return await self._responded(body, session)
+        if identity is None:
+            return Reply(202)  # notifications/initialized and the like: nothing of ours waits for it
+        state = self.state(session)
+        if method == "ping":
+            return Reply(200, result(identity, {}))
+        if method == "logging/setLevel":
+            return self._set_level(identity, params, state)
+        if method in ("resources/subscribe", "resources/unsubscribe"):
+            return self._subscribe(identity, params, principal, state, wanted=method == "resources/subscribe")
+        return Request(
+            method,
+            params,
+            principal,
+            session=session,
+            capabilities=session.capabilities,
+            log_level=state.level or LOG_LEVELS[0],  # who never set one takes what the server sends by itself
+            set_level=state.level is not None,
+        )
+
+    async def answer(self, identity: Any, request: Request, channel: Channel) -> Reply:
+        """Handle the request and take out what only 2026 knows."""
+        session = request.session
+        assert session is not None  # only open() makes requests
+        request.client = client = _Asking(self, session, channel)
+        try:
+            value = await self._view.handle(request)
+            rounds = 0
+            while value.get("resultType") == "input_required":
+                rounds += 1
+                if rounds > MAX_ROUNDS:
+                    raise RpcError(INVALID_REQUEST, f"the server asked for input {MAX_ROUNDS} times without an end")
+                value = await self._view.handle(await client.gather(request, value))
+        except RpcError as failure:
+            return Reply(200, error(identity, failure.code, failure.message, failure.data))
+        for key in ("resultType", "ttlMs", "cacheScope"):
+            value.pop(key, None)
+        return Reply(200, result(identity, value))
+
+    # -- sessions --------------------------------------------------------------------------------
+
+    def session(self, identity: Any, headers: Mapping[str, str], principal: Principal) -> Session | Reply:
+        """The session that the headers name: absent is 400, unknown or ended 404 (basic/transports)."""
         version = headers.get("mcp-protocol-version", ASSUMED_VERSION)
         if version not in LEGACY_VERSIONS:
             supported = ", ".join((MODERN, *LEGACY_VERSIONS))
             return Reply(
                 400, error(identity, INVALID_REQUEST, f"unsupported MCP-Protocol-Version {version!r}; use {supported}")
             )
-        session = self._session(identity, headers, principal)
-        if isinstance(session, Reply):
-            return session
-        if method is None or identity is None:
-            return Reply(202)  # a response or a notification: nothing of ours waits for it
-        if not isinstance(method, str):
-            return Reply(400, error(identity, INVALID_REQUEST, f"method {method!r} is not a string"))
-        if method == "logging/setLevel":
-            return self._set_level(identity, params, session)
-        level = self._levels.get(session.id)
-        return Request(
-            method,
-            params,
-            principal,
-            session=session,
-            log_level=level or LOG_LEVELS[0],  # who never set one takes what the server sends by itself
-            set_level=level is not None,
-        )
-
-    async def answer(self, identity: Any, request: Request) -> Reply:
-        """Handle the request and take out what only 2026 knows."""
-        try:
-            value = await self._view.handle(request)
-        except RpcError as failure:
-            return Reply(200, error(identity, failure.code, failure.message, failure.data))
-        if value.get("resultType") == "input_required":
-            asking = request.params.get("name") or request.method
-            return Reply(
-                200, error(identity, INVALID_REQUEST, f"{asking} asks for input, which this client cannot be asked for")
-            )
-        for key in ("resultType", "ttlMs", "cacheScope"):
-            value.pop(key, None)
-        return Reply(200, result(identity, value))
-
-    def end(self, headers: Mapping[str, str], principal: str) -> Reply:
-        """DELETE: end the session."""
-        session = self._session(None, headers, principal)
-        if isinstance(session, Reply):
-            return session
-        self._sealer.end(session)
-        self._levels.pop(session.id, None)
-        self._view.end_session(session)
-        return Reply(204)
-
-    def _session(self, identity: Any, headers: Mapping[str, str], principal: str) -> Session | Reply:
-        """The session that the headers name: absent is 400, unknown or ended 404 (basic/transports)."""
         sealed = headers.get("mcp-session-id")
         if not sealed:
             return Reply(400, error(identity, INVALID_REQUEST, "Mcp-Session-Id is missing; send initialize first"))
-        session = self._sealer.open(sealed, principal, self._view.name)
+        session = self._sealer.open(sealed, principal.name, self._view.name)
         return session or Reply(
             404, error(identity, INVALID_REQUEST, "the session is unknown or has ended; send initialize")
         )
 
-    async def _initialize(self, identity: Any, params: Json, principal: str) -> Reply:
+    def state(self, session: Session) -> State:
+        """What the client set in its session."""
+        state = self._states.get(session.id)
+        if state is None:
+            state = self._states[session.id] = State()
+            while len(self._states) > MAX_STATES:
+                self._states.popitem(last=False)
+        return state
+
+    async def _initialize(self, identity: Any, params: Json, principal: Principal) -> Reply:
         wanted = params.get("protocolVersion")
         version = wanted if wanted in LEGACY_VERSIONS else LEGACY
-        session = Session(self._sealer.new_id(), version, principal, self._view.name, int(time.time()))
+        declared = params.get("capabilities")
+        capabilities = {
+            name: value
+            for name, value in (declared if isinstance(declared, dict) else {}).items()
+            if name in CAPABILITY_OF.values() and isinstance(value, dict)
+        }
+        session = Session(
+            self._sealer.new_id(), version, principal.name, self._view.name, int(time.time()), {}, capabilities
+        )
         session = replace(session, pins=await self._view.open_pins(principal, session))
-        value = {"protocolVersion": version, **self._view.hello()}
-        return Reply(200, result(identity, value), {"Mcp-Session-Id": self._sealer.seal(session)})
+        value = {"protocolVersion": version, **self._view.hello(principal)}
+        return Reply(200, result(identity, value), (("mcp-session-id", self._sealer.seal(session)),))
 
-    def _set_level(self, identity: Any, params: Json, session: Session) -> Reply:
+    async def end(self, session: Session) -> Reply:
+        """DELETE: end the session."""
+        self._sealer.end(session)
+        if state := self._states.pop(session.id, None):
+            for listener in state.listeners:
+                self._hub.remove(listener)
+        self._view.end_session(session)
+        return Reply(204)
+
+    # -- what a session sets ---------------------------------------------------------------------
+
+    def _set_level(self, identity: Any, params: Json, state: State) -> Reply:
         """Remembered here; servers are told with the session's next call, and each call is filtered by it."""
         level = params.get("level")
         if level not in LOG_LEVELS:
             return Reply(200, error(identity, INVALID_PARAMS, f"level {level!r} is none of {', '.join(LOG_LEVELS)}"))
-        self._levels[session.id] = level
-        self._levels.move_to_end(session.id)
-        while len(self._levels) > MAX_LEVELS:
-            self._levels.popitem(last=False)
+        state.level = level
         return Reply(200, result(identity, {}))
+
+    def _subscribe(self, identity: Any, params: Json, principal: Principal, state: State, *, wanted: bool) -> Reply:
+        """Subscriptions concern the session's streams, those to come as well (2025-11-25 server/resources)."""
+        found = self._view.resources_of(principal, [params.get("uri")])
+        if not found:
+            return Reply(200, error(identity, INVALID_PARAMS, f"Resource not found: {params.get('uri')}"))
+        for key, uri in found.items():
+            if wanted:
+                state.resources[key] = uri
+            else:
+                state.resources.pop(key, None)
+        for listener in state.listeners:
+            self._hub.change(listener, dict(state.resources))
+        return Reply(200, result(identity, {}))
+
+    async def listen(self, session: Session, principal: Principal, channel: Channel) -> None:
+        """GET: the session's stream for what belongs to no request (basic/transports, "Listening for Messages")."""
+
+        def put(method: str, params: Json) -> None:
+            # Each message goes to one stream only (basic/transports, "Multiple Connections").
+            if state.listeners and state.listeners[-1] is listener:
+                message: Json = {"jsonrpc": "2.0", "method": method}
+                channel.put({**message, "params": params} if params else message)
+
+        state = self.state(session)
+        listener = Listener(self._view.servers_of(principal), put, frozenset(LISTS_CHANGED), dict(state.resources))
+        state.listeners.append(listener)
+        self._hub.add(listener)
+        channel.open()
+        client = _Asking(self, session, channel)
+        pinned = [
+            asyncio.ensure_future(upstream.relay(key, pin, session.capabilities, client))
+            for upstream, key, pin in self._view.pinned(session)
+        ]
+        try:
+            await self._view.closing()
+        finally:
+            for task in pinned:
+                task.cancel()
+            self._hub.remove(listener)
+            if listener in state.listeners:
+                state.listeners.remove(listener)
+
+    # -- questions of servers --------------------------------------------------------------------
+
+    async def _responded(self, body: Json, session: Session) -> Reply:
+        """A response of the client to a server's question: hand it to where its id says."""
+        fields = self._sealer.open_value(QUESTION, body.get("id"))
+        if fields is None or fields[0] != session.id:
+            return Reply(202)  # nobody waits for it
+        if fields[1] == "here":
+            future = self._asked.pop(fields[2], None)
+            if future and not future.done():
+                future.set_result(body)
+            return Reply(202)
+        try:
+            await self._view.deliver(Address(*fields[2]), body)
+        except OSError:
+            return Reply(404, error(None, INVALID_REQUEST, "the server that asked is gone"))
+        return Reply(202)
+
+    def holder(self, body: Json) -> str | None:
+        """Which gateway replica waits for the response, if one does."""
+        fields = self._sealer.open_value(QUESTION, body.get("id")) if "method" not in body else None
+        return fields[3] if fields and fields[1] == "here" else None
+
+    def question_id(self, session: Session, address: Address) -> str:
+        """An id by which any gateway replica finds the server that asked."""
+        fields = [address.server, address.url, address.session, address.version, address.id]
+        return self._sealer.seal_value(QUESTION, [session.id, "there", fields])
+
+    async def ask_here(self, session: Session, channel: Channel, question: Json) -> Json:
+        """Ask the client and wait for its response, which comes by another request."""
+        token = Sealer.new_id()
+        identity = self._sealer.seal_value(QUESTION, [session.id, "here", token, self._holder])
+        future = self._asked[token] = asyncio.get_running_loop().create_future()
+        try:
+            await channel.send({"jsonrpc": "2.0", "id": identity, **question})
+            async with asyncio.timeout(QUESTION_SECONDS):
+                return await future
+        except TimeoutError:
+            raise RpcError(TIMED_OUT, f"the client did not answer within {QUESTION_SECONDS:g} s") from None
+        finally:
+            self._asked.pop(token, None)
+
+
+class _Asking:
+    """A client with a session, on the stream of one of its requests."""
+
+    __slots__ = ("_channel", "_legacy", "_session")
+
+    def __init__(self, legacy: Legacy, session: Session, channel: Channel) -> None:
+        self._legacy = legacy
+        self._session = session
+        self._channel = channel
+
+    async def notify(self, message: Json) -> None:
+        await self._channel.send(message)
+
+    def _check(self, method: str) -> None:
+        if lacking(self._session.capabilities, method) is not None or not self._channel.streams:
+            raise RpcError(METHOD_NOT_FOUND, f"the client did not declare what {method} needs")
+
+    async def ask(self, question: Json, address: Address) -> None:
+        """Pass the question on; its id brings the response back to the server by itself."""
+        self._check(question["method"])
+        address = replace(address, id=question["id"])
+        await self._channel.send({**question, "id": self._legacy.question_id(self._session, address)})
+
+    async def gather(self, request: Request, value: Json) -> Request:
+        """Ask the client all that a server of 2026 wants to know; the request to send again.
+
+        Raises:
+            RpcError: the client cannot be asked, or refused.
+        """
+        questions = value.get("inputRequests")
+        retry = {key: item for key, item in request.params.items() if key not in ("inputResponses", "requestState")}
+        if "requestState" in value:
+            retry["requestState"] = value["requestState"]
+        if isinstance(questions, dict) and questions:
+            for question in questions.values():
+                self._check(str(question.get("method")) if isinstance(question, dict) else "")
+            answers = await asyncio.gather(
+                *(
+                    self._legacy.ask_here(
+                        self._session, self._channel, {k: v for k, v in question.items() if k in ("method", "params")}
+                    )
+                    for question in questions.values()
+                )
+            )
+            responses: Json = {}
+            for key, answer in zip(questions, answers, strict=True):
+                failure = answer.get("error")
+                if isinstance(failure, dict):
+                    raise RpcError(
+                        failure["code"] if isinstance(failure.get("code"), int) else INVALID_REQUEST,
+                        f"the client refused: {failure.get('message', '')}",
+                        failure.get("data"),
+                    )
+                responses[key] = answer.get("result") or {}
+            retry["inputResponses"] = responses
+        return replace(request, params=retry)

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
-from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS, InboundLadderRejection, classify_inbound_request
+from mcp.shared.inbound import (
+    ERROR_CODE_HTTP_STATUS,
+    InboundLadderRejection,
+    classify_inbound_request,
+    decode_header_value,
+)
 
-from mcp_gateway.downstream.reply import Reply
+from mcp_gateway.downstream.parking import CAPABILITY_OF, Parking, ParkingClient, binding_of
+from mcp_gateway.downstream.reply import Channel, Reply
+from mcp_gateway.hub import LISTS_CHANGED, Hub, Listener
+from mcp_gateway.principal import Principal
 from mcp_gateway.protocol import (
     CACHEABLE,
+    CLIENT_CAPABILITIES_META_KEY,
     GATEWAY_INFO,
+    HEADER_MISMATCH,
+    INPUT_METHODS,
     INVALID_PARAMS,
+    INVALID_REQUEST,
     LEGACY_RESOURCE_NOT_FOUND,
+    LEGACY_URL_ELICITATION,
     LEGACY_VERSIONS,
     LOG_LEVEL_META_KEY,
     LOG_LEVELS,
     METHOD_NOT_FOUND,
     MODERN,
     MODERN_ERRORS,
+    NAMED,
     PROTOCOL_VERSION_META_KEY,
     SERVER_INFO_META_KEY,
+    SUBSCRIPTION_META_KEY,
     Json,
     RpcError,
     error,
@@ -32,11 +47,15 @@ from mcp_gateway.views import Request, View
 LEGACY_ONLY = frozenset({"initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"})
 # Statuses of errors that arise past the envelope; all others travel with 200.
 _STATUS = dict.fromkeys(MODERN_ERRORS, 400) | {METHOD_NOT_FOUND: 404}
+# A stray ``Mcp-Session-Id`` means nothing in this era (basic/transports/streamable-http, "Backward Compatibility").
+_ROUTING = frozenset({"mcp-protocol-version", "mcp-method", "mcp-name"})
 
 
 def is_modern(body: Json, headers: Mapping[str, str]) -> bool:
     """Whether the request speaks 2026-07-28 or later: its version header, its ``_meta`` or its method says so."""
     version = headers.get("mcp-protocol-version", "")
+    if version == MODERN:
+        return True
     params = body.get("params")
     meta = params.get("_meta") if isinstance(params, dict) else None
     return (
@@ -49,50 +68,170 @@ def is_modern(body: Json, headers: Mapping[str, str]) -> bool:
 class Modern:
     """One endpoint for clients of the stateless era."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, parking: Parking, hub: Hub) -> None:
+        self._view = view
+        self._parking = parking
+        self._hub = hub
+
+    def show(self, view: View) -> None:
+        """Show this from now on."""
         self._view = view
 
-    async def open(self, body: Json, headers: Mapping[str, str], principal: str) -> Request | Reply:
+    def open(
+        self, body: Json, headers: Mapping[str, str], repeated: frozenset[str], principal: Principal
+    ) -> Request | Reply:
         """Check the envelope; a Reply refuses with the mandated code and status."""
+        if doubled := _ROUTING & repeated:
+            # Whoever reads the first copy of a doubled header and whoever reads the last would disagree.
+            return Reply(400, error(body.get("id"), HEADER_MISMATCH, f"{min(doubled)} is given twice"))
         if "id" not in body or "method" not in body:
             return Reply(202)  # a notification or a response: nothing of ours waits for it
-        route = classify_inbound_request(body, headers=headers, supported_modern_versions=(MODERN,))
-        if isinstance(route, InboundLadderRejection):
-            status = ERROR_CODE_HTTP_STATUS.get(route.code, 400)
-            return Reply(status, error(body["id"], route.code, route.message, route.data))
-        if body["method"] in LEGACY_ONLY:
-            return _refusal(body["id"], RpcError(METHOD_NOT_FOUND, f"Method not found: {body['method']}"))
-        level = body["params"]["_meta"].get(LOG_LEVEL_META_KEY)
+        identity, method, params = body["id"], body["method"], cast(Json, body.get("params"))
+        if not isinstance(identity, str | int) or isinstance(identity, bool):
+            return Reply(400, error(None, INVALID_REQUEST, "id is neither a string nor an integer"))
+        meta = params.get("_meta") if isinstance(params, dict) else None
+        if not _is_plain(method, params, meta, headers):
+            # Not the usual form: the official ladder says whether it is another correct one, or what is wrong.
+            route = classify_inbound_request(body, headers=headers, supported_modern_versions=(MODERN,))
+            if isinstance(route, InboundLadderRejection):
+                status = ERROR_CODE_HTTP_STATUS.get(route.code, 400)
+                return Reply(status, error(identity, route.code, route.message, route.data))
+            if mismatch := _task_mismatch(method, params, headers):
+                return Reply(400, error(identity, HEADER_MISMATCH, mismatch))
+        if method in LEGACY_ONLY:
+            return _refusal(identity, RpcError(METHOD_NOT_FOUND, f"Method not found: {method}"))
+        meta = params["_meta"]
+        capabilities = meta[CLIENT_CAPABILITIES_META_KEY]
+        level = meta.get(LOG_LEVEL_META_KEY)
         return Request(
-            body["method"],
-            body["params"],
+            method,
+            params,
             principal,
-            capabilities=route.client_capabilities if isinstance(route.client_capabilities, dict) else {},
-            param_headers={name: value for name, value in headers.items() if name.startswith("mcp-param-")},
+            capabilities=capabilities if isinstance(capabilities, dict) else {},
+            modern=True,
+            headers=headers,
             log_level=level if level in LOG_LEVELS else None,
             set_level=level in LOG_LEVELS,
         )
 
-    async def answer(self, identity: Any, request: Request) -> Reply:
-        """Handle the request and dress its result for this era."""
+    async def answer(self, identity: Any, request: Request, channel: Channel) -> Reply | None:
+        """Handle the request and dress its result for this era; None where the stream says it all."""
         try:
-            value = self._discovered() if request.method == "server/discover" else await self._view.handle(request)
+            if request.method == "server/discover":
+                value = self._view.discover(request.principal)
+            elif request.method == "subscriptions/listen":
+                return await self._listen(identity, request, channel)
+            else:
+                value = await self._handle(request, channel)
         except RpcError as failure:
             return _refusal(identity, failure)
         value.setdefault("resultType", "complete")
         if request.method in CACHEABLE and value["resultType"] == "complete":
             value.setdefault("ttlMs", 0)
             value.setdefault("cacheScope", "private")
-        value["_meta"] = {SERVER_INFO_META_KEY: GATEWAY_INFO} | (value.get("_meta") or {})
+        meta = value.get("_meta")
+        if meta is None:
+            value["_meta"] = {SERVER_INFO_META_KEY: GATEWAY_INFO}
+        elif SERVER_INFO_META_KEY not in meta:
+            value["_meta"] = {SERVER_INFO_META_KEY: GATEWAY_INFO, **meta}
         return Reply(200, result(identity, value))
 
-    def _discovered(self) -> Json:
-        hello = self._view.hello()
-        info = hello.pop("serverInfo")
-        return {"supportedVersions": [MODERN], **hello, "_meta": {SERVER_INFO_META_KEY: info}}
+    async def _handle(self, request: Request, channel: Channel) -> Json:
+        """The view's result. A call whose server may ask the client in the middle of it can be parked."""
+        if request.method not in INPUT_METHODS:
+            request.client = _Listening(channel)
+            return await self._view.handle(request)
+        params = request.params
+        if "requestState" in params and (held := self._parking.open(params["requestState"])):
+            responses = params.get("inputResponses")
+            return await self._parking.resume(
+                held[0], self._binding(request), responses if isinstance(responses, dict) else {}, channel
+            )
+        if not any(capability in request.capabilities for capability in CAPABILITY_OF.values()):
+            request.client = _Listening(channel)
+            return await self._view.handle(request)
+        request.client = client = ParkingClient(request.capabilities, channel)
+        return await self._parking.run(client, self._view.handle(request), self._binding(request))
+
+    def holder(self, request: Request) -> str | None:
+        """Which gateway replica holds the call that the request goes on with, if any does."""
+        held = self._parking.open(request.params.get("requestState")) if "requestState" in request.params else None
+        return held[1] if held else None
+
+    def _binding(self, request: Request) -> str:
+        return binding_of(self._view.name, request.principal.name, request.method, request.params)
+
+    async def _listen(self, identity: Any, request: Request, channel: Channel) -> Reply | None:
+        """``subscriptions/listen``: acknowledge first, then tell (basic/patterns/subscriptions)."""
+        wanted = request.params.get("notifications")
+        if not isinstance(wanted, dict):
+            raise RpcError(INVALID_PARAMS, "params.notifications is missing: say what to be told of")
+        if not channel.streams:
+            raise RpcError(INVALID_REQUEST, "Accept lacks text/event-stream, which this method answers with")
+        tag = {SUBSCRIPTION_META_KEY: identity}
+        uris = wanted.get("resourceSubscriptions")
+        resources = self._view.resources_of(request.principal, uris if isinstance(uris, list) else [])
+        offered = self._view.tells()
+        lists = {method: name for method, name in LISTS_CHANGED.items() if wanted.get(name) is True and name in offered}
+        granted: Json = dict.fromkeys(lists.values(), True)
+        if uris is not None:
+            granted["resourceSubscriptions"] = list(resources.values())
+
+        def put(method: str, params: Json) -> None:
+            meta = params.get("_meta")
+            params = {**params, "_meta": {**(meta if isinstance(meta, dict) else {}), **tag}}
+            channel.put({"jsonrpc": "2.0", "method": method, "params": params})
+
+        put("notifications/subscriptions/acknowledged", {"notifications": granted})
+        listener = Listener(self._view.servers_of(request.principal), put, frozenset(lists), resources)
+        self._hub.add(listener)
+        try:
+            await self._view.closing()
+        finally:
+            self._hub.remove(listener)
+        return Reply(200, result(identity, {"resultType": "complete", "_meta": tag}))
+
+
+class _Listening:
+    """A client that takes what precedes its response and cannot be asked anything."""
+
+    __slots__ = ("_channel",)
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def notify(self, message: Json) -> None:
+        await self._channel.send(message)
+
+    async def ask(self, question: Json, _address: object) -> Json:
+        raise RpcError(METHOD_NOT_FOUND, f"the client did not declare what {question['method']} needs")
+
+
+def _is_plain(method: Any, params: Any, meta: Any, headers: Mapping[str, str]) -> bool:
+    """Whether envelope and headers are all there and agree literally, as clients usually send them."""
+    if not isinstance(meta, dict) or meta.get(PROTOCOL_VERSION_META_KEY) != MODERN:
+        return False
+    if headers.get("mcp-protocol-version") != MODERN or headers.get("mcp-method") != method:
+        return False
+    if not isinstance(meta.get(CLIENT_CAPABILITIES_META_KEY), dict):
+        return False
+    key = NAMED.get(method)
+    if key is None:
+        return True
+    name = params.get(key)
+    return isinstance(name, str) and headers.get("mcp-name") == name and not name.startswith("=?")
+
+
+def _task_mismatch(method: str, params: Json, headers: Mapping[str, str]) -> str | None:
+    """What is wrong with ``Mcp-Name`` of the tasks methods (SEP-2663), which the official ladder does not know."""
+    if method not in ("tasks/get", "tasks/update", "tasks/cancel"):
+        return None
+    if decode_header_value(headers.get("mcp-name")) != params.get("taskId"):
+        return "Mcp-Name must be params.taskId"
+    return None
 
 
 def _refusal(identity: Any, failure: RpcError) -> Reply:
-    # -32002 of older servers must never be sent in this era (basic/index, "Error codes").
-    code = INVALID_PARAMS if failure.code == LEGACY_RESOURCE_NOT_FOUND else failure.code
+    # -32002 and -32042 of older servers must never be sent in this era (basic/index, "Error codes").
+    code = INVALID_PARAMS if failure.code in (LEGACY_RESOURCE_NOT_FOUND, LEGACY_URL_ELICITATION) else failure.code
     return Reply(_STATUS.get(code, 200), error(identity, code, failure.message, failure.data))

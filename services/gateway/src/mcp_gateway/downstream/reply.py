@@ -1,22 +1,96 @@
-"""What both eras answer with."""
+"""What both eras answer with, and the way there: JSON, or an event stream as soon as something precedes the result."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
 from dataclasses import dataclass
 
+import orjson
+
+from mcp_gateway import sse
+from mcp_gateway.net.messages import Response
+from mcp_gateway.net.server import Exchange
 from mcp_gateway.protocol import Json
 
+KEEPALIVE_SECONDS = 10.0
+# Proxies in between must not hold events back (nginx's name for it, which others understand as well).
+STREAM_HEADERS = b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
 
-@dataclass(frozen=True)
+
+@dataclass(slots=True)
 class Reply:
-    """An HTTP answer: a message, or only a status. ``headers`` are added to the response."""
+    """An HTTP answer: a message (or several, for a batch), or only a status. ``headers`` are added to the response."""
 
     status: int
-    message: Json | None = None
-    headers: Mapping[str, str] | None = None
+    message: Json | list[Json] | None = None
+    headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def failed(self) -> bool:
         """Whether it is an error."""
-        return self.status >= 400 or (self.message is not None and "error" in self.message)
+        return self.status >= 400 or (isinstance(self.message, dict) and "error" in self.message)
+
+    def response(self) -> Response:
+        """As it leaves."""
+        body = b"" if self.message is None else orjson.dumps(self.message)
+        return Response(self.status, body, headers=self.headers)
+
+
+class Channel:
+    """The way to the client of one request.
+
+    Args:
+        streams: whether the client takes an event stream.
+        headers: whole header lines of an event stream, beyond the usual ones.
+    """
+
+    __slots__ = ("_exchange", "_headers", "_since", "streams")
+
+    def __init__(self, exchange: Exchange, streams: bool, headers: bytes = b"") -> None:
+        self._exchange = exchange
+        self._headers = headers
+        self._since = time.monotonic()
+        self.streams = streams
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client left."""
+        return self._exchange.gone
+
+    def open(self) -> None:
+        """Begin the event stream."""
+        if not self._exchange.started:
+            self._exchange.open_stream(b"text/event-stream", STREAM_HEADERS + self._headers)
+
+    async def send(self, message: Json) -> None:
+        """Send a message as an event; without effect where the client takes none."""
+        if self.streams and not self._exchange.gone:
+            self.open()
+            await self._exchange.send(sse.event(orjson.dumps(message)))
+
+    def put(self, message: Json) -> None:
+        """The same without waiting for a client that is slow to take it."""
+        if self.streams and not self._exchange.gone:
+            self.open()
+            self._exchange.put(sse.event(orjson.dumps(message)))
+
+    def keep_alive(self, now: float) -> None:
+        """Say something where nothing was said for long, lest something in between give up."""
+        silent = now - max(self._since, self._exchange.wrote)
+        if self.streams and not self._exchange.gone and silent > KEEPALIVE_SECONDS:
+            self.open()
+            self._exchange.put(sse.KEEPALIVE)
+
+    def finish(self, reply: Reply | None) -> None:
+        """Send the reply; None ends a stream without one."""
+        exchange = self._exchange
+        if exchange.gone or exchange.finished:
+            return
+        if not exchange.started:
+            exchange.respond(reply.response() if reply else Response(202))
+            return
+        messages = reply.message if reply and isinstance(reply.message, list) else [reply.message] if reply else []
+        for message in messages:
+            if message is not None:
+                exchange.put(sse.event(orjson.dumps(message)))
+        exchange.finish()

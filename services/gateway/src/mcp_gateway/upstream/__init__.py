@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcp_gateway.upstream.call import Call, Notify
+from mcp_gateway.upstream.call import Call, Changed, Client
 from mcp_gateway.upstream.server import Upstream
 
-__all__ = ["Call", "Notify", "Upstream"]
+__all__ = ["Call", "Changed", "Client", "Upstream"]

@@ -1,86 +1,152 @@
-"""One call to a server, and what comes back before its response."""
+"""One call to a server, what comes back before its response, and what the server asks meanwhile."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from mcp_gateway.protocol import LOG_LEVELS, Json
-from mcp_gateway.sessions import Pin
-
-Notify = Callable[[Json], Awaitable[None]]
+from mcp_gateway.protocol import LOG_LEVELS, METHOD_NOT_FOUND, Json, RpcError, error, result
+from mcp_gateway.sessions import Address, Pin
 
 log = logging.getLogger("mcp_gateway.upstream")
 
+Changed = Callable[[str, Json], None]
 
-@dataclass
+
+class Client(Protocol):
+    """Who waits for a call's response."""
+
+    async def notify(self, message: Json) -> None:
+        """Take a notification that belongs to the call."""
+
+    async def ask(self, question: Json, address: Address) -> Json | None:
+        """Take a request of the server (sampling, elicitation, roots).
+
+        Returns:
+            The client's response, its id that of the question; None where it reaches ``address`` by itself.
+
+        Raises:
+            RpcError: the client cannot be asked this.
+        """
+
+
+@dataclass(slots=True)
 class Call:
     """One call to a server.
 
     Attributes:
-        session_key: whose upstream session it may use: a principal's, or for sticky servers a client session's.
+        principal: for whom; the gateway itself is the empty name.
+        session_key: whose upstream session it may use: a principal's with the same capabilities, or for sticky
+            servers a client session's.
         pin: the client session's own session at this server, if it has one.
-        capabilities: the caller's, mirrored to modern servers.
+        safe: whether it may be sent again although it may have run.
+        capabilities: the caller's, mirrored to the server.
         param_headers: ``Mcp-Param-*`` headers of the caller, forwarded to modern servers.
         schema: the input schema of the tool called, where it asks for ``Mcp-Param-*`` headers.
         log_level: least severity of log messages wanted; None for none.
         set_level: whether a server with sessions is told that level (a client that never set one takes
             what the server sends by default).
-        notify: takes the notifications that precede the response; None drops them.
+        client: who waits; None drops what precedes the response.
+        trace: W3C trace context for ``_meta`` (2026-07-28 basic/index, "_meta").
+        replica: address of the replica that was asked last.
     """
 
     method: str
     params: Json
+    principal: str = ""
     session_key: str = ""
     pin: Pin | None = None
+    safe: bool = False
     capabilities: Json = field(default_factory=dict)
     param_headers: Mapping[str, str] = field(default_factory=dict)
     schema: Json | None = None
     log_level: str | None = None
     set_level: bool = False
-    notify: Notify | None = None
+    client: Client | None = None
+    trace: Mapping[str, str] | None = None
+    replica: str = ""
 
 
 class Relay:
-    """Hands the notifications that belong to a call to its client, in the client's own terms.
+    """Hands what belongs to a call to its client, in the client's own terms.
 
     Progress tokens are unique among the sender's active requests (2026-07-28 basic/patterns/progress), and
     the gateway is the sender for many clients: it asks with the upstream request's id and puts the client's
     token back here. Log messages pass only at the level the request wants (server/utilities/logging).
     """
 
-    def __init__(self, call: Call, identity: int, lists_changed: Callable[[], None]) -> None:
+    __slots__ = ("_call", "_changed", "_identity", "_least", "_token", "address", "questions", "respond")
+
+    def __init__(self, call: Call, identity: int, changed: Changed) -> None:
         self._call = call
         self._identity = identity
-        self._lists_changed = lists_changed
-        meta = call.params.get("_meta") or {}
-        self._token = meta.get("progressToken")
+        self._changed = changed
+        meta = call.params.get("_meta")
+        self._token = meta.get("progressToken") if isinstance(meta, dict) else None
         self._least = LOG_LEVELS.index(call.log_level) if call.log_level else len(LOG_LEVELS)
+        # Where responses to the server's questions go; only sessions have such a place.
+        self.address: Address | None = None
+        self.respond: Callable[[Json], asyncio.Future[None]] | None = None
+        self.questions: set[asyncio.Task[None]] = set()
 
     def meta(self) -> Json:
-        """The call's ``_meta`` with the gateway's progress token."""
-        meta = dict(self._call.params.get("_meta") or {})
+        """The call's ``_meta`` with the gateway's progress token and trace context."""
+        given = self._call.params.get("_meta")
+        meta = dict(given) if isinstance(given, dict) else {}
         if self._token is not None:
             meta["progressToken"] = self._identity
+        if self._call.trace:
+            meta |= self._call.trace
         return meta
 
-    async def __call__(self, message: Json) -> None:
-        """Take one notification of the server."""
+    async def take(self, message: Json) -> None:
+        """Take a notification, or a request, of the server."""
         method = message["method"]
+        if "id" in message:
+            task = asyncio.ensure_future(self._question(message))
+            self.questions.add(task)
+            task.add_done_callback(self.questions.discard)
+            return
         params = message.get("params")
         if not isinstance(params, dict):
             params = {}
-        if method.endswith("/list_changed"):
-            self._lists_changed()
-        elif self._call.notify is None:
+        if method.endswith("/list_changed") or method == "notifications/resources/updated":
+            self._changed(method, params)
+        elif self._call.client is None:
             return
         elif method == "notifications/progress":
             if self._token is not None and params.get("progressToken") == self._identity:
-                await self._call.notify({**message, "params": {**params, "progressToken": self._token}})
+                await self._call.client.notify({**message, "params": {**params, "progressToken": self._token}})
         elif method == "notifications/message":
             level = params.get("level")
             if level in LOG_LEVELS and LOG_LEVELS.index(level) >= self._least:
-                await self._call.notify(message)
+                await self._call.client.notify(message)
+        elif method == "notifications/elicitation/complete":
+            await self._call.client.notify(message)
         else:
             log.debug("dropped", extra={"method": method})
+
+    async def _question(self, message: Json) -> None:
+        """Have the client answer what the server asks; 2026-07-28 has no such requests, so there is no address."""
+        if self.address is None or self.respond is None:
+            return
+        answer: Json | None
+        try:
+            if message["method"] == "ping":
+                answer = result(message["id"], {})
+            elif self._call.client is None:
+                answer = error(message["id"], METHOD_NOT_FOUND, "the gateway declared no such capability")
+            else:
+                answer = await self._call.client.ask(message, self.address)
+        except RpcError as refusal:
+            answer = error(message["id"], refusal.code, refusal.message, refusal.data)
+        if answer is not None:
+            await self.respond(answer)
+
+    def close(self) -> None:
+        """The call is over: nobody waits for open questions."""
+        for task in list(self.questions):
+            task.cancel()

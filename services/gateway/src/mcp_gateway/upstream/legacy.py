@@ -1,7 +1,7 @@
 """Servers of 2025: sessions with their replicas, opened before use and kept (2025-11-25 basic/lifecycle).
 
-A session belongs to a key: a principal, or at sticky servers one client session. Sessions are never shared
-between keys. The gateway itself (lists, probes) has the empty key.
+A session belongs to a key: a principal with the capabilities of its client, or at sticky servers one client session.
+Sessions are never shared between keys. The gateway itself (lists, probes) has the empty key.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,10 +23,10 @@ from mcp_gateway.protocol import (
     Json,
     RpcError,
 )
-from mcp_gateway.sessions import Pin
-from mcp_gateway.upstream.call import Call, Relay
+from mcp_gateway.sessions import Address, Pin
+from mcp_gateway.upstream.call import Call, Changed, Relay
 from mcp_gateway.upstream.replicas import Replica
-from mcp_gateway.upstream.wire import Answer, Wire, WrongEra, quietly
+from mcp_gateway.upstream.wire import Answer, Take, Wire, WrongEra, quietly
 
 MAX_SESSIONS = 10_000
 CLOSING_SECONDS = 2.0
@@ -44,6 +44,7 @@ class UpstreamSession:
     hello: Json = field(default_factory=dict)
     pinned: bool = False
     level: str | None = None
+    subscribed: set[str] = field(default_factory=set)
     used: float = field(default_factory=time.monotonic)
 
     def headers(self) -> dict[str, str]:
@@ -62,13 +63,15 @@ class LegacySessions:
     """The sessions with one server's replicas, and calls over them.
 
     Args:
+        name: the server's.
         idle_seconds: sessions unused for so long are ended, here and there.
         background: runs work that nobody waits for.
     """
 
     def __init__(
-        self, wire: Wire, idle_seconds: float, background: Callable[[Coroutine[Any, Any, None]], object]
+        self, name: str, wire: Wire, idle_seconds: float, background: Callable[[Coroutine[Any, Any, None]], object]
     ) -> None:
+        self._name = name
         self._wire = wire
         self._idle = idle_seconds
         self._background = background
@@ -83,7 +86,7 @@ class LegacySessions:
         """The replica that holds the key's latest session."""
         return self._urls.get(key)
 
-    async def call(self, replica: Replica, request: Call, lists_changed: Callable[[], None]) -> Json:
+    async def call(self, replica: Replica, request: Call, changed: Changed) -> Json:
         """The result of a request in the key's session with the replica.
 
         A session that the server forgot is opened again: the refusal says that nothing was executed.
@@ -93,14 +96,16 @@ class LegacySessions:
             WrongEra: the replica refuses to open a session.
         """
         for _ in range(2):
-            session = await self.session(replica, request.session_key, request.pin)
+            session = await self.session(replica, request.session_key, request.pin, request.capabilities)
             try:
-                return await self._call(session, request, lists_changed)
+                return await self._call(session, request, changed)
             except _SessionLost:
                 self._drop(session, replica.url, request.session_key)
         raise RpcError(UNAVAILABLE, "the server does not keep its sessions")
 
-    async def session(self, replica: Replica, key: str, pin: Pin | None = None) -> UpstreamSession:
+    async def session(
+        self, replica: Replica, key: str, pin: Pin | None = None, capabilities: Json | None = None
+    ) -> UpstreamSession:
         """The key's session with the replica: known, sealed in the client's session id, or opened now."""
         place = (replica.url, key)
         session = self._sessions.get(place)
@@ -113,20 +118,20 @@ class LegacySessions:
         task = self._opening.get(place)
         if task is None:
             # Its own task: when the first caller leaves, the others still want it.
-            task = self._opening[place] = asyncio.ensure_future(self._open(place))
+            task = self._opening[place] = asyncio.ensure_future(self._open(place, capabilities or {}))
             task.add_done_callback(lambda done: (self._opening.pop(place), done.cancelled() or done.exception()))
         return await asyncio.shield(task)
 
-    async def _open(self, place: tuple[str, str]) -> UpstreamSession:
+    async def _open(self, place: tuple[str, str], capabilities: Json) -> UpstreamSession:
         """``initialize`` and ``notifications/initialized``."""
         url, _ = place
         body: Json = {
             "jsonrpc": "2.0",
             "id": self._wire.next_id(),
             "method": "initialize",
-            "params": {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": GATEWAY_INFO},
+            "params": {"protocolVersion": LEGACY, "capabilities": capabilities, "clientInfo": GATEWAY_INFO},
         }
-        answer = await self._wire.request(url, body, {}, None, sessions=True)
+        answer = await self._wire.request(url, body, {}, None)
         if not isinstance(answer.message.get("result"), dict) and (answer.is_refusal() or answer.status < 300):
             raise WrongEra(answer)
         hello = answer.result()
@@ -144,16 +149,20 @@ class LegacySessions:
                 self._close(oldest)
         return session
 
+    def forget(self, session: UpstreamSession, key: str) -> None:
+        """The server does not know it any more."""
+        self._drop(session, session.url, key)
+
     def _drop(self, session: UpstreamSession, url: str, key: str) -> None:
         """Forget a session, unless another caller put a new one in its place already."""
         if self._sessions.get((url, key)) is session:
             del self._sessions[(url, key)]
 
-    async def _call(self, session: UpstreamSession, request: Call, lists_changed: Callable[[], None]) -> Json:
+    async def _call(self, session: UpstreamSession, request: Call, changed: Changed) -> Json:
         if request.set_level and request.log_level and "logging" in _capabilities(session):
             await self._set_level(session, request.log_level)
         identity = self._wire.next_id()
-        relay = Relay(request, identity, lists_changed)
+        relay = Relay(request, identity, changed)
         params = dict(request.params)
         # Some servers of 2025 refuse keys of 2026; trace context and the progress token stay.
         if meta := {name: value for name, value in relay.meta().items() if not name.startswith(RESERVED_META)}:
@@ -161,13 +170,18 @@ class LegacySessions:
         else:
             params.pop("_meta", None)
         body: Json = {"jsonrpc": "2.0", "id": identity, "method": request.method, "params": params}
+        headers = session.headers()
+        relay.address = Address(self._name, session.url, session.id or "", session.version, None)
+        relay.respond = lambda message: asyncio.ensure_future(self._wire.send(session.url, message, headers))
         try:
-            answer = await self._wire.request(session.url, body, session.headers(), relay, sessions=True)
+            answer = await self._wire.request(session.url, body, headers, relay.take)
         except (asyncio.CancelledError, TimeoutError):
             # A disconnect does not cancel in 2025 (basic/transports), this does (basic/utilities/cancellation).
             note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": identity}}
-            self._background(quietly(self._wire.send(session.url, note, session.headers()), CLOSING_SECONDS))
+            self._background(quietly(self._wire.send(session.url, note, headers), CLOSING_SECONDS))
             raise
+        finally:
+            relay.close()
         if answer.status in (400, 404) and session.id and _is_session_refusal(answer):
             raise _SessionLost
         return answer.result()
@@ -183,7 +197,36 @@ class LegacySessions:
             "method": "logging/setLevel",
             "params": {"level": level},
         }
-        await self._wire.request(session.url, body, session.headers(), None, sessions=True)
+        await self._wire.request(session.url, body, session.headers(), None)
+
+    async def listen(self, session: UpstreamSession, take: Take) -> Answer:
+        """The session's own stream, up to its end (2025-11-25 basic/transports, "Listening for Messages")."""
+        return await self._wire.stream(session.url, None, session.headers(), take)
+
+    async def relay(self, session: UpstreamSession, call: Call, changed: Changed) -> Answer:
+        """The same for a client session: what comes is the client's."""
+        relay = Relay(call, 0, changed)
+        headers = session.headers()
+        relay.address = Address(self._name, session.url, session.id or "", session.version, None)
+        relay.respond = lambda message: asyncio.ensure_future(self._wire.send(session.url, message, headers))
+        try:
+            return await self.listen(session, relay.take)
+        finally:
+            relay.close()
+
+    async def subscribe(self, session: UpstreamSession, uris: Iterable[str]) -> None:
+        """Make the resources that the session is told of those of ``uris`` (2025-11-25 server/resources).
+
+        Raises:
+            RpcError: the server's error.
+        """
+        wanted = set(uris)
+        changes = [("resources/unsubscribe", uri) for uri in session.subscribed - wanted]
+        changes += [("resources/subscribe", uri) for uri in wanted - session.subscribed]
+        for method, uri in changes:
+            body: Json = {"jsonrpc": "2.0", "id": self._wire.next_id(), "method": method, "params": {"uri": uri}}
+            (await self._wire.request(session.url, body, session.headers(), None)).result()
+        session.subscribed = wanted
 
     # -- the end of sessions ---------------------------------------------------------------------
 

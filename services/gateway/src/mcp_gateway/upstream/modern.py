@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from mcp.shared.inbound import NAME_BEARING_METHODS, encode_header_value, mcp_param_headers, x_mcp_header_map
 
 from mcp_gateway.protocol import (
@@ -19,14 +17,14 @@ from mcp_gateway.protocol import (
     PROTOCOL_VERSION_META_KEY,
     Json,
 )
-from mcp_gateway.upstream.call import Call, Relay
+from mcp_gateway.upstream.call import Call, Changed, Relay
 from mcp_gateway.upstream.replicas import Replica
 from mcp_gateway.upstream.wire import Wire, WrongEra
 
 _OWN_ERRORS = (*MODERN_ERRORS, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR)
 
 
-async def call(wire: Wire, replica: Replica, request: Call, lists_changed: Callable[[], None]) -> Json:
+async def call(wire: Wire, replica: Replica, request: Call, changed: Changed) -> Json:
     """The result of one stateless request.
 
     Raises:
@@ -34,7 +32,7 @@ async def call(wire: Wire, replica: Replica, request: Call, lists_changed: Calla
         WrongEra: the replica does not speak 2026-07-28 (any more).
     """
     identity = wire.next_id()
-    relay = Relay(request, identity, lists_changed)
+    relay = Relay(request, identity, changed)
     meta = relay.meta()
     # The caller's capabilities, no more and no fewer: the server may ask the client for input by them.
     meta[PROTOCOL_VERSION_META_KEY] = MODERN
@@ -48,7 +46,7 @@ async def call(wire: Wire, replica: Replica, request: Call, lists_changed: Calla
         "method": request.method,
         "params": {**request.params, "_meta": meta},
     }
-    answer = await wire.request(replica.url, body, _headers(request), relay, sessions=False)
+    answer = await wire.request(replica.url, body, _headers(request), relay.take)
     if answer.is_refusal():
         failure = answer.message.get("error")
         if not isinstance(failure, dict) or failure.get("code") not in _OWN_ERRORS:

@@ -10,36 +10,40 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
-
-import aiohttp
 
 from mcp_gateway.config import Server
 from mcp_gateway.metrics import Metrics
+from mcp_gateway.net.client import Client, ConnectFailed, ExchangeError, Silent
 from mcp_gateway.policy import ToolPolicy
 from mcp_gateway.protocol import (
     LEGACY,
+    LOG_LEVELS,
     MODERN,
     MODERN_ERRORS,
-    SAFE,
     SERVER_INFO_META_KEY,
     TIMED_OUT,
     UNAVAILABLE,
     Json,
     RpcError,
 )
-from mcp_gateway.sessions import Pin
+from mcp_gateway.sessions import Address, Pin
 from mcp_gateway.upstream import modern
 from mcp_gateway.upstream.admission import QUEUE_PER_PLACE, QUEUE_SECONDS, Admission
-from mcp_gateway.upstream.call import Call
-from mcp_gateway.upstream.legacy import LegacySessions
+from mcp_gateway.upstream.call import Call, Changed
+from mcp_gateway.upstream.call import Client as CallClient
+from mcp_gateway.upstream.legacy import LegacySessions, UpstreamSession
 from mcp_gateway.upstream.replicas import Replica, Replicas
+from mcp_gateway.upstream.watch import Watch
 from mcp_gateway.upstream.wire import Answer, Wire, WrongEra
 
 PROBE_SECONDS = 10.0
 WATCH_SECONDS = 0.5
 IDLE_SESSION_SECONDS = 600.0
+# How soon a stream that ended is opened again; a server that has none is not asked often.
+RELAY_SECONDS = 0.5
+MAX_RELAY_SECONDS = 60.0
 
 log = logging.getLogger("mcp_gateway.upstream")
 
@@ -53,12 +57,10 @@ class Upstream:
         last_error: why it could not be asked last time; empty when all is well.
         latency_ms: of its latest answer.
         probed: set once each replica known was probed, whatever came of it.
-        lists_changed: called when the server says that a list of its changed.
+        changed: takes the server's word that a list or a resource of its changed: method and params.
     """
 
-    def __init__(
-        self, server: Server, http: aiohttp.ClientSession, metrics: Metrics, session_seconds: float = 86400.0
-    ) -> None:
+    def __init__(self, server: Server, client: Client, metrics: Metrics, session_seconds: float = 86400.0) -> None:
         self.server = server
         self.name = server.name
         self.policy = ToolPolicy(server.allow, server.deny)
@@ -69,14 +71,15 @@ class Upstream:
         self.last_error = ""
         self.latency_ms: float | None = None
         self.probed = asyncio.Event()
-        self.lists_changed: Callable[[], None] = lambda: None
+        self.changed: Changed = lambda _method, _params: None
         self.replicas = Replicas(server.name, server.urls, metrics)
         self._metrics = metrics
         self._seconds = metrics.upstream_seconds.labels(server.name)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._wire = Wire(server, http)
+        self._wire = Wire(server, client)
         idle = session_seconds if server.sticky else IDLE_SESSION_SECONDS
-        self._sessions = LegacySessions(self._wire, idle, self._background)
+        self._sessions = LegacySessions(server.name, self._wire, idle, self._background)
+        self._watched = Watch(server.name, self._wire, self._sessions, lambda *news: self.changed(*news))
         self._admission = Admission(
             server.name,
             lambda: server.concurrency * max(1, len(self.replicas)),
@@ -92,6 +95,16 @@ class Upstream:
         if self.server.dns:
             self._background(self.replicas.follow(self.server.dns, self._admission.grant))
         self._background(self._watch())
+        watched = self._watched.run(lambda: self.replicas.choose(set(), None, "watch"), lambda: self.capabilities)
+        self._background(watched)
+
+    async def retire(self) -> None:
+        """Take no new calls, let those in flight end, and stop."""
+        deadline = time.monotonic() + self.server.max_seconds
+        while any(r.inflight for r in self.replicas.by_url.values()) and time.monotonic() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+        await self.stop()
+        self._update_gauges(gone=True)
 
     async def stop(self) -> None:
         """End the background work and the sessions that nobody else can use."""
@@ -99,6 +112,10 @@ class Upstream:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._sessions.close()
+
+    def watch(self, uris: frozenset[str]) -> None:
+        """Tell ``changed`` of updates of these resources."""
+        self._watched.want(uris)
 
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
@@ -117,7 +134,10 @@ class Upstream:
             self._update_gauges()
             await asyncio.sleep(WATCH_SECONDS)
 
-    def _update_gauges(self) -> None:
+    def _update_gauges(self, *, gone: bool = False) -> None:
+        if gone:
+            self.replicas.by_url.clear()
+            self.era = None
         healthy = sum(1 for replica in self.replicas.by_url.values() if replica.healthy)
         self._metrics.replicas.labels(self.name, "healthy").set(healthy)
         self._metrics.replicas.labels(self.name, "known").set(len(self.replicas))
@@ -143,25 +163,23 @@ class Upstream:
         tried: set[str] = set()
         while replica := self._choose(call, tried):
             tried.add(replica.url)
+            call.replica = replica.address
             replica.inflight += 1
             start = time.perf_counter()
             try:
                 result = await self._attempt(replica, call)
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as failure:
+            except ConnectFailed as failure:
                 self._failed(replica, failure)  # nothing was sent
-            except TimeoutError as failure:
+            except Silent as failure:
                 waited = round(time.perf_counter() - start, 1)
                 self.last_error = f"{replica.address}: no answer to {call.method} within {waited:g} s"
                 raise RpcError(TIMED_OUT, f"server {self.name}: {self.last_error}; it may still run") from failure
-            except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, OSError) as failure:
+            except ExchangeError as failure:
                 self._failed(replica, failure)
-                if call.method not in SAFE:
+                if not call.safe:
                     raise RpcError(
-                        UNAVAILABLE, f"server {self.name}: the connection broke, the call may have run ({failure!r})"
+                        UNAVAILABLE, f"server {self.name}: the connection broke, the call may have run ({failure})"
                     ) from failure
-            except aiohttp.ClientError as failure:
-                self.last_error = f"{replica.address}: {failure!r}"[:300]
-                raise RpcError(UNAVAILABLE, f"server {self.name}: {self.last_error}") from failure
             else:
                 self.replicas.answered(replica)
                 seconds = time.perf_counter() - start
@@ -199,8 +217,8 @@ class Upstream:
 
     async def _speak(self, era: str, replica: Replica, call: Call) -> Json:
         if era == MODERN:
-            return await modern.call(self._wire, replica, call, self.lists_changed)
-        return await self._sessions.call(replica, call, self.lists_changed)
+            return await modern.call(self._wire, replica, call, self.changed)
+        return await self._sessions.call(replica, call, self.changed)
 
     def _failed(self, replica: Replica, failure: BaseException) -> None:
         self.replicas.failed(replica)
@@ -209,19 +227,47 @@ class Upstream:
 
     # -- sessions of clients ---------------------------------------------------------------------
 
-    async def open_pin(self, key: str) -> Pin | None:
+    @property
+    def subscribes(self) -> bool:
+        """Whether it tells of updated resources."""
+        resources = self.capabilities.get("resources")
+        return isinstance(resources, dict) and bool(resources.get("subscribe"))
+
+    async def relay(self, key: str, pin: Pin, capabilities: Json, client: CallClient) -> None:
+        """Hand a client session all that the server says outside of calls, for as long as it listens."""
+        pause = RELAY_SECONDS
+        while True:
+            with contextlib.suppress(RpcError, WrongEra, OSError):
+                call = Call("", {}, session_key=key, pin=pin, log_level=LOG_LEVELS[0], client=client)
+                replica = self._choose(call, set())
+                if replica and await self._era_of(replica) != MODERN:
+                    session = await self._sessions.session(replica, key, pin, capabilities)
+                    answer = await self._sessions.relay(session, call, self.changed)
+                    pause = RELAY_SECONDS if answer.status < 400 else MAX_RELAY_SECONDS
+            await asyncio.sleep(pause)
+
+    async def open_pin(self, key: str, capabilities: Json) -> Pin | None:
         """Open a client session's own session here; None where the server has no sessions or is away."""
         replica = self.replicas.choose(set(), None, key)
         if replica is None:
             return None
-        with contextlib.suppress(RpcError, WrongEra, aiohttp.ClientError, OSError):
+        with contextlib.suppress(RpcError, WrongEra, OSError):
             if await self._era_of(replica) == MODERN:
                 return None
-            session = await self._sessions.session(replica, key)
+            session = await self._sessions.session(replica, key, None, capabilities)
             if session.id:
                 session.pinned = True
                 return Pin(session.url, session.id, session.version)
         return None
+
+    async def deliver(self, address: Address, response: Json) -> None:
+        """Hand a client's response to the session that asked; any gateway replica can.
+
+        Raises:
+            OSError: the server's replica is gone.
+        """
+        session = UpstreamSession(address.url, address.version, address.session or None)
+        await self._wire.send(address.url, {**response, "id": address.id}, session.headers())
 
     def end_session(self, key: str, pin: Pin | None) -> None:
         """A client session is over."""
@@ -234,18 +280,19 @@ class Upstream:
 
         Raises:
             RpcError: it answered, but neither era's hello.
-            aiohttp.ClientError, OSError, TimeoutError: it could not be asked.
+            OSError, TimeoutError: it could not be asked.
         """
         async with replica.probing:
             if replica.era is None:
                 try:
                     async with asyncio.timeout(PROBE_SECONDS):
                         replica.era = await self._probe(replica)
-                except (aiohttp.ClientError, OSError, RpcError) as failure:
+                except (OSError, RpcError) as failure:
                     self._failed(replica, failure)
                     raise
                 self.era = replica.era
                 self.last_error = ""
+                self._watched.wake()
                 self.replicas.answered(replica)
             return replica.era
 
@@ -256,7 +303,7 @@ class Upstream:
         neither era is not remembered.
         """
         try:
-            hello = await modern.call(self._wire, replica, Call("server/discover", {}), self.lists_changed)
+            hello = await modern.call(self._wire, replica, Call("server/discover", {}, safe=True), self.changed)
         except WrongEra:
             pass
         except RpcError as refusal:

@@ -1,4 +1,4 @@
-"""HTTP to one server: a message goes out, its response comes back, what precedes that is handed on.
+"""Messages to one server: one goes out, its response comes back, what precedes that is handed on.
 
 2025-11-25 basic/transports and 2026-07-28 basic/transports/streamable-http agree on this much: a request is
 one POST, and the answer is one JSON object or an event stream that ends with it.
@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
 
-import aiohttp
 import orjson
 
 from mcp_gateway.config import Server
-from mcp_gateway.protocol import METHOD_NOT_FOUND, UNAVAILABLE, Json, RpcError, error, result
+from mcp_gateway.net import client as net
+from mcp_gateway.net.client import Broken, Client
+from mcp_gateway.protocol import UNAVAILABLE, Json, RpcError
 from mcp_gateway.sse import TooLarge, events
 
-CONNECT_SECONDS = 5.0
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+SEND_SECONDS = 30.0
+# A stream without requests of ours may be silent for long; servers send comments now and then, or end it.
+STREAM_SECONDS = 3600.0
+
+# How long a server may wait for the answer to what it asks its client.
+QUESTION_SECONDS = 600.0
 
 # These say nothing about what a server speaks: who may, how often, how much.
 _ERALESS_STATUS = (401, 403, 408, 413, 429)
@@ -35,7 +42,7 @@ class WrongEra(Exception):
         self.answer = answer
 
 
-@dataclass
+@dataclass(slots=True)
 class Answer:
     """An HTTP answer: its status, the session it names, and the message in it (empty if it held none)."""
 
@@ -68,100 +75,119 @@ class Answer:
 class Wire:
     """Sends messages to any replica of one server."""
 
-    def __init__(self, server: Server, http: aiohttp.ClientSession) -> None:
+    def __init__(self, server: Server, client: Client) -> None:
         self._server = server
-        self._http = http
+        self._client = client
         self._ids = itertools.count(1)
-        self._headers = {
-            "Content-Type": "application/json",
-            "Accept": "application/json, text/event-stream",
-            **server.headers,
-        }
-        if server.host_header:
-            self._headers["Host"] = server.host_header
-        self._timeout = aiohttp.ClientTimeout(
-            total=server.max_seconds, sock_connect=CONNECT_SECONDS, sock_read=server.timeout_seconds
-        )
+        self._targets: dict[str, tuple[SplitResult, bytes]] = {}
+        self._common = "".join(f"{name}: {value}\r\n" for name, value in server.headers.items()).encode("latin-1")
 
     def next_id(self) -> int:
         """A request id that no other request to this server has."""
         return next(self._ids)
 
-    async def request(
-        self, url: str, body: Json, headers: Mapping[str, str], take: Take | None, *, sessions: bool
-    ) -> Answer:
+    def _head(self, method: bytes, url: str) -> tuple[SplitResult, bytes]:
+        """Origin and the part of the head that is the same for every message to the URL."""
+        known = self._targets.get(url)
+        if known is None:
+            parts = urlsplit(url)
+            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            host = self._server.host_header or parts.netloc.rpartition("@")[2]
+            if len(self._targets) > 1024:
+                self._targets.clear()
+            head = f" {path} HTTP/1.1\r\nhost: {host}\r\naccept: application/json, text/event-stream\r\n".encode()
+            known = self._targets[url] = (parts, head + self._common)
+        return known[0], method + known[1]
+
+    async def request(self, url: str, body: Json, headers: Mapping[str, str], take: Take | None) -> Answer:
         """Send a request and read up to its response.
 
         Args:
-            take: gets the notifications that precede the response.
-            sessions: whether the server may send requests of its own (it may in 2025). They are declined,
-                but for ping: the gateway declared no capability that they would need.
+            take: gets the notifications, and the server's own requests, that precede the response.
 
         Raises:
-            aiohttp.ClientError, OSError, TimeoutError: the exchange failed.
-            RpcError: the answer is larger than the gateway takes.
+            net.ExchangeError: the exchange failed.
+            RpcError: the answer is larger than the gateway takes, or answers something else.
         """
-        async with self._post(url, body, headers) as response:
-            session_id = response.headers.get("Mcp-Session-Id")
-            if not response.content_type.startswith("text/event-stream"):
-                return Answer(response.status, session_id, _parsed(await _read(response)))
-            try:
-                async for data in events(response.content.iter_any(), MAX_MESSAGE_BYTES):
-                    message = _parsed(data)
-                    if "method" not in message:
-                        if message.get("id") == body["id"]:
-                            return Answer(response.status, session_id, message)
-                    elif "id" not in message:
-                        if take and isinstance(message["method"], str):
-                            await take(message)
-                    elif sessions:
-                        await self._decline(url, message, headers)
-            except TooLarge as failure:
-                raise RpcError(UNAVAILABLE, str(failure)) from failure
-        raise aiohttp.ClientPayloadError("the event stream ended without a response")
+        answer = await self._post(url, body, headers, self._server.timeout_seconds, self._server.max_seconds)
+        session_id = answer.headers.get("mcp-session-id")
+        if not answer.streams:
+            data = answer.body if answer.body is not None else await answer.read(MAX_MESSAGE_BYTES)
+            if data is None:
+                raise RpcError(UNAVAILABLE, f"an answer of the server is larger than {MAX_MESSAGE_BYTES} bytes")
+            if answer.headers.get("content-encoding", "identity") != "identity":
+                raise RpcError(UNAVAILABLE, "the server compressed its answer, which nobody asked it to do")
+            message = _parsed(data)
+            _check_identity(message, body["id"])
+            return Answer(answer.status, session_id, message)
+        try:
+            async for message in _messages(answer):
+                if "method" not in message:
+                    if message:
+                        _check_identity(message, body["id"])
+                        return Answer(answer.status, session_id, message)
+                elif take and isinstance(message["method"], str):
+                    if "id" in message:
+                        answer.allow_silence(QUESTION_SECONDS)  # the server waits for a person
+                    await take(message)
+        finally:
+            answer.close()
+        raise Broken("the event stream ended without a response")
+
+    async def stream(self, url: str, body: Json | None, headers: Mapping[str, str], take: Take) -> Answer:
+        """Open a stream that lasts: GET where ``body`` is None, else POST; returns when it ends.
+
+        Returns:
+            The answer; its message is that of a refusal, or the response that ended the stream.
+        """
+        silence = total = STREAM_SECONDS
+        if body is None:
+            origin, head = self._head(b"GET", url)
+            answer = await self._client.send(origin, _request(head, headers, b""), silence, total)
+        else:
+            answer = await self._post(url, body, headers, silence, total)
+        if not answer.streams:
+            return Answer(answer.status, None, _parsed(await answer.read(MAX_MESSAGE_BYTES) or b""))
+        try:
+            async for message in _messages(answer):
+                if "method" in message:
+                    if isinstance(message["method"], str):
+                        await take(message)
+                elif message:
+                    return Answer(answer.status, None, message)
+        finally:
+            answer.close()
+        return Answer(answer.status, None, {})
 
     async def send(self, url: str, body: Json, headers: Mapping[str, str]) -> None:
         """Send a notification or a response."""
-        async with self._post(url, body, headers) as response:
-            await response.read()
+        answer = await self._post(url, body, headers, SEND_SECONDS, SEND_SECONDS)
+        answer.close()
 
     async def delete(self, url: str, headers: Mapping[str, str]) -> None:
         """End a session."""
-        async with self._http.delete(
-            url, headers={**self._headers, **headers}, timeout=self._timeout, allow_redirects=False
-        ) as response:
-            await response.read()
+        origin, head = self._head(b"DELETE", url)
+        answer = await self._client.send(origin, _request(head, headers, b""), SEND_SECONDS, SEND_SECONDS)
+        answer.close()
 
-    async def _decline(self, url: str, message: Json, headers: Mapping[str, str]) -> None:
-        if message["method"] == "ping":
-            reply = result(message["id"], {})
-        else:
-            reply = error(message["id"], METHOD_NOT_FOUND, "the gateway declared no such capability")
-        await self.send(url, reply, headers)
-
-    def _post(self, url: str, body: Json, headers: Mapping[str, str]) -> aiohttp.client._RequestContextManager:
-        return self._http.post(
-            url,
-            data=orjson.dumps(body),
-            headers={**self._headers, **headers},
-            timeout=self._timeout,
-            allow_redirects=False,
-        )
+    async def _post(self, url: str, body: Json, headers: Mapping[str, str], silence: float, total: float) -> net.Answer:
+        origin, head = self._head(b"POST", url)
+        return await self._client.send(origin, _request(head, headers, orjson.dumps(body)), silence, total)
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """The body, up to the largest message that the gateway takes."""
-    if (response.content_length or 0) <= MAX_MESSAGE_BYTES:
-        parts: list[bytes] = []
-        size = 0
-        async for part in response.content.iter_any():
-            parts.append(part)
-            size += len(part)
-            if size > MAX_MESSAGE_BYTES:
-                break
-        else:
-            return parts[0] if len(parts) == 1 else b"".join(parts)
-    raise RpcError(UNAVAILABLE, f"an answer of the server is larger than {MAX_MESSAGE_BYTES} bytes")
+def _request(head: bytes, headers: Mapping[str, str], body: bytes) -> bytes:
+    """The bytes of a request; header values were encoded where they came from a client or a server."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode("latin-1", "replace")
+    kind = b"content-type: application/json\r\n" if body else b""
+    return b"%b%b%bcontent-length: %d\r\n\r\n%b" % (head, lines, kind, len(body), body)
+
+
+async def _messages(answer: net.Answer) -> AsyncIterator[Json]:
+    try:
+        async for data in events(answer.chunks(), MAX_MESSAGE_BYTES):
+            yield _parsed(data)
+    except TooLarge as failure:
+        raise RpcError(UNAVAILABLE, str(failure)) from failure
 
 
 def _parsed(data: bytes) -> Json:
@@ -172,10 +198,18 @@ def _parsed(data: bytes) -> Json:
     return value if isinstance(value, dict) else {}
 
 
+def _check_identity(message: Json, identity: int) -> None:
+    """A response belongs to the request whose id it has; an error may come without one (JSON-RPC 2.0, section 5)."""
+    found = message.get("id")
+    if found == identity or not message or (found is None and "error" in message):
+        return
+    raise RpcError(UNAVAILABLE, f"the server answered another request than it was asked (id {str(found)[:40]!r})")
+
+
 async def quietly(work: Awaitable[None], seconds: float) -> None:
     """Do what nobody waits for; that it fails matters to no one."""
     try:
         async with asyncio.timeout(seconds):
             await work
-    except (aiohttp.ClientError, OSError, TimeoutError, RpcError):
+    except (OSError, RpcError):
         return

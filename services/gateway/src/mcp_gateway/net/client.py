@@ -1,0 +1,428 @@
+"""HTTP/1.1 to servers: pooled connections on asyncio's protocols and llhttp (RFC 9110, RFC 9112).
+
+``Client.post`` sends one request and returns its ``Answer``: whole when it is short, else as a stream. A connection
+serves one exchange at a time. Errors say whether anything was sent: ``ConnectFailed`` means that nothing was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import cast
+from urllib.parse import SplitResult, urlsplit
+
+import httptools
+
+CONNECT_SECONDS = 5.0
+# Servers close idle connections after some seconds (uvicorn and Node: 5), and one that closes while a request is on
+# its way leaves it in doubt: close ours first, unless the server says how long it keeps them.
+KEEP_SECONDS = 4.0
+SWEEP_SECONDS = 0.25
+# Up to here an answer is handed over whole; a longer one as it comes.
+HOLD_BYTES = 256 * 1024
+BUFFER_BYTES = 256 * 1024
+MAX_HEAD_BYTES = 64 * 1024
+
+
+class ExchangeError(OSError):
+    """The exchange failed."""
+
+
+class ConnectFailed(ExchangeError):
+    """There was no connection: nothing was sent."""
+
+
+class Broken(ExchangeError):
+    """The connection broke, or what came is not HTTP: the request may have been executed."""
+
+
+class Silent(ExchangeError, TimeoutError):
+    """The server did not answer, or go on, in time; it may still be at work."""
+
+
+class Answer:
+    """An HTTP answer.
+
+    Attributes:
+        headers: by lower-case name; the last one of repeated ones.
+        body: whole, or None where it comes in ``chunks``.
+    """
+
+    __slots__ = ("_buffer", "_buffered", "_connection", "_failure", "_more", "body", "headers", "status")
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes | None, connection: _Connection | None):
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self._connection = connection  # while it still brings parts of this answer
+        self._buffer: deque[bytes] = deque()
+        self._buffered = 0
+        self._more: asyncio.Future[None] | None = None
+        self._failure: ExchangeError | None = None
+
+    @property
+    def streams(self) -> bool:
+        """Whether the body is an event stream."""
+        return self.headers.get("content-type", "").lower().startswith("text/event-stream")
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it comes.
+
+        Raises:
+            Broken, Silent: it ended before its end.
+        """
+        if self.body is not None:
+            yield self.body
+            return
+        while True:
+            while not self._buffer:
+                if self._failure:
+                    raise self._failure
+                if self._connection is None:
+                    return
+                self._more = asyncio.get_running_loop().create_future()
+                await self._more
+            data = self._buffer.popleft()
+            self._buffered -= len(data)
+            if self._connection and self._buffered < BUFFER_BYTES // 2:
+                self._connection.resume()
+            yield data
+
+    async def read(self, limit: int) -> bytes | None:
+        """The whole body; None where it is larger than ``limit`` bytes."""
+        if self.body is not None:
+            return self.body if len(self.body) <= limit else None
+        parts, size = [], 0
+        async for part in self.chunks():
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                self.close()
+                return None
+        return b"".join(parts)
+
+    def allow_silence(self, seconds: float) -> None:
+        """Wait so long for the next part from now on."""
+        if self._connection:
+            self._connection.allow_silence(seconds)
+
+    def close(self) -> None:
+        """Break off a stream that is not at its end; without effect otherwise."""
+        if self._connection:
+            self._connection.give_up()
+
+    # -- the connection's side -------------------------------------------------------------------
+
+    def add(self, data: bytes) -> bool:
+        """Take a part; returns whether that is enough for now."""
+        self._buffer.append(data)
+        self._buffered += len(data)
+        self._wake()
+        return self._buffered > BUFFER_BYTES
+
+    def end(self, failure: ExchangeError | None) -> None:
+        """Nothing follows."""
+        self._connection = None
+        self._failure = failure
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._more and not self._more.done():
+            self._more.set_result(None)
+
+
+class _Connection(asyncio.Protocol):
+    def __init__(self, pool: _Pool) -> None:
+        self._pool = pool
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._parser = httptools.HttpResponseParser(self)
+        self._waiter: asyncio.Future[Answer] | None = None
+        self._answer: Answer | None = None  # that is handed on while it comes
+        self._paused = False
+        self.closed = False
+        self.idle_until = 0.0
+        self.deadline = 0.0  # next sign of life
+        self.limit = 0.0  # last one of all
+        self._silence = 0.0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._headers: dict[str, str] = {}
+        self._size = 0
+        self._status = 0
+        self._headed = False
+        self._body: list[bytes] = []
+        self._held = 0
+
+    # -- one exchange ----------------------------------------------------------------------------
+
+    async def exchange(self, data: bytes, silence: float, total: float) -> Answer:
+        now = time.monotonic()
+        self._silence = silence
+        self.deadline, self.limit = now + silence, now + total
+        self._reset()
+        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        self._pool.busy.add(self)
+        self.transport.write(data)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            # With its answer complete the connection may be at work for somebody else already.
+            if self._waiter is waiter:
+                self.give_up()
+            elif not waiter.cancelled() and not waiter.exception():
+                waiter.result().close()
+            raise
+
+    def resume(self) -> None:
+        if self._paused and not self.closed:
+            self._paused = False
+            self.deadline = time.monotonic() + self._silence
+            self.transport.resume_reading()
+
+    def allow_silence(self, seconds: float) -> None:
+        self._silence = max(self._silence, seconds)
+        self.deadline = time.monotonic() + self._silence
+
+    def give_up(self) -> None:
+        """Leave in the middle: the connection is of no more use."""
+        self._fail(Broken("given up"))
+
+    def expire(self, now: float) -> None:
+        """End an exchange that is out of time; one whose reader is slow is not the server's fault."""
+        if now > self.limit or (now > self.deadline and not self._paused):
+            self._fail(Silent("no answer in time"))
+
+    def _fail(self, failure: ExchangeError) -> None:
+        self.closed = True
+        self._pool.busy.discard(self)
+        if self.transport:
+            self.transport.abort()
+        waiter, self._waiter = self._waiter, None
+        answer, self._answer = self._answer, None
+        if answer:
+            answer.end(failure)
+        elif waiter and not waiter.done():
+            waiter.set_exception(failure)
+
+    # -- the transport's side --------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self.closed:
+            return
+        if self not in self._pool.busy:
+            self._pool.lost(self)
+            self._fail(Broken("the server sent what nobody asked for"))
+            return
+        self.deadline = time.monotonic() + self._silence
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._fail(Broken("the server wants another protocol"))
+        except httptools.HttpParserError as failure:
+            # Bytes that follow a whole answer are no part of it, and the connection of no use.
+            self._pool.lost(self)
+            self._fail(Broken(f"the answer is not HTTP: {failure}"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self._pool.lost(self)
+        if self not in self._pool.busy:
+            return
+        until_close = self._headed and not {"content-length", "transfer-encoding"} & self._headers.keys()
+        if exc is None and until_close:
+            self.on_message_complete()  # a body without a length ends with the connection (RFC 9112, section 6.3)
+        else:
+            self._fail(Broken(f"the connection broke{f': {exc}' if exc else ' before the answer was complete'}"))
+
+    # -- the parser's side -----------------------------------------------------------------------
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._size += len(name) + len(value)
+        if self._size > MAX_HEAD_BYTES:
+            self._fail(Broken(f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes"))
+            return
+        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1").strip(" \t")
+
+    def on_headers_complete(self) -> None:
+        self._status = self._parser.get_status_code()
+        if self._status < 200:
+            return
+        self._headed = True
+        length = self._headers.get("content-length")
+        if self._headers.get("content-type", "").startswith("text/event-stream") or (
+            length and int(length) > HOLD_BYTES
+        ):
+            self._stream()
+
+    def _stream(self) -> None:
+        """Hand the answer over before it is complete."""
+        waiter, self._waiter = self._waiter, None
+        if waiter and not waiter.done():
+            self._answer = Answer(self._status, self._headers, None, self)
+            waiter.set_result(self._answer)
+
+    def on_body(self, data: bytes) -> None:
+        if self.closed:
+            return
+        if self._answer is None:
+            self._body.append(data)
+            self._held += len(data)
+            if self._held <= HOLD_BYTES:
+                return
+            self._stream()
+            data = b"".join(self._body)
+            if self._answer is None:
+                return
+        if self._answer.add(data) and not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+
+    def on_message_complete(self) -> None:
+        if self._status < 200:  # interim (RFC 9110, section 15.2): the answer is still to come
+            self._reset()
+            return
+        if self not in self._pool.busy:
+            return
+        self._pool.busy.discard(self)
+        waiter, self._waiter = self._waiter, None
+        answer, self._answer = self._answer, None
+        if answer:
+            answer.end(None)
+        elif waiter and not waiter.done():
+            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+            waiter.set_result(Answer(self._status, self._headers, body, None))
+        if self.closed:
+            return
+        if self._paused:
+            self._paused = False
+            self.transport.resume_reading()
+        if self._parser.should_keep_alive() and "upgrade" not in self._headers:
+            self._pool.put(self, self._headers.get("keep-alive", ""))
+        else:
+            self.closed = True
+            self.transport.close()
+
+
+class _Pool:
+    """The connections to one origin."""
+
+    def __init__(self, url: SplitResult, context: ssl.SSLContext | None) -> None:
+        self._host = url.hostname or ""
+        self._port = url.port or (443 if url.scheme == "https" else 80)
+        self._context = context if url.scheme == "https" else None
+        self.idle: list[_Connection] = []
+        self.busy: set[_Connection] = set()
+
+    async def take(self) -> _Connection:
+        """An open connection, the one used last first."""
+        now = time.monotonic()
+        while self.idle:
+            connection = self.idle.pop()
+            if connection.idle_until > now and not connection.closed and not connection.transport.is_closing():
+                return connection
+            connection.closed = True
+            connection.transport.close()
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                _, made = await loop.create_connection(
+                    lambda: _Connection(self), self._host, self._port, ssl=self._context
+                )
+        except TimeoutError:
+            raise ConnectFailed(f"no connection within {CONNECT_SECONDS:g} s") from None
+        except OSError as failure:
+            raise ConnectFailed(str(failure)) from failure
+        return made
+
+    def put(self, connection: _Connection, keep_alive: str) -> None:
+        seconds = KEEP_SECONDS
+        if keep_alive:
+            _, _, told = keep_alive.partition("timeout=")
+            digits = told.split(",")[0].strip()
+            if digits.isdigit():
+                seconds = max(0.0, min(60.0, int(digits) - 1.0))
+        connection.idle_until = time.monotonic() + seconds
+        self.idle.append(connection)
+
+    def lost(self, connection: _Connection) -> None:
+        if connection in self.idle:
+            self.idle.remove(connection)
+
+    def sweep(self, now: float) -> None:
+        for connection in list(self.busy):
+            connection.expire(now)
+        for connection in [c for c in self.idle if c.idle_until <= now]:
+            self.idle.remove(connection)
+            connection.closed = True
+            connection.transport.close()
+
+    def close(self) -> None:
+        for connection in [*self.idle, *self.busy]:
+            connection.closed = True
+            connection.transport.abort()
+        self.idle.clear()
+
+
+class Client:
+    """Connections to any number of origins. Call ``start`` in the loop, ``close`` at the end."""
+
+    def __init__(self) -> None:
+        self._pools: dict[tuple[str, str], _Pool] = {}
+        self._context: ssl.SSLContext | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to watch over deadlines."""
+        now = time.monotonic()
+        for origin, pool in list(self._pools.items()):
+            pool.sweep(now)
+            if not pool.idle and not pool.busy:
+                del self._pools[origin]
+        self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self.start)
+
+    def close(self) -> None:
+        """End all connections."""
+        if self._timer:
+            self._timer.cancel()
+        for pool in self._pools.values():
+            pool.close()
+
+    @property
+    def connections(self) -> tuple[int, int]:
+        """How many are idle and busy."""
+        pools = self._pools.values()
+        return sum(len(pool.idle) for pool in pools), sum(len(pool.busy) for pool in pools)
+
+    async def send(self, url: SplitResult, data: bytes, silence: float, total: float) -> Answer:
+        """Send a whole request to the origin of ``url`` and return the answer.
+
+        Args:
+            data: head and body.
+            silence: longest wait for a sign of life, in seconds.
+            total: longest duration, in seconds.
+
+        Raises:
+            ConnectFailed: nothing was sent.
+            Broken: the connection ended first.
+            Silent: too long without a sign of life, or too long in all.
+        """
+        origin = (url.scheme, url.netloc)
+        pool = self._pools.get(origin)
+        if pool is None:
+            if url.scheme == "https" and self._context is None:
+                self._context = ssl.create_default_context()
+            pool = self._pools[origin] = _Pool(url, self._context)
+        connection = await pool.take()
+        return await connection.exchange(data, silence, total)
+
+
+def origin_of(url: str) -> SplitResult:
+    """The URL in parts, as ``Client.send`` takes it."""
+    return urlsplit(url)

@@ -1,0 +1,407 @@
+"""HTTP/1.1 to clients, on asyncio's protocols and llhttp (RFC 9110, RFC 9112).
+
+``Connection`` parses requests and hands each to the handler as an ``Exchange``, which answers it: at once, or
+as a stream. Requests of one connection are answered one after the other. Every resource that a client can
+hold is bounded here: bytes of head and body, time to send them, time to take the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, cast
+from urllib.parse import unquote
+
+import httptools
+
+from mcp_gateway.net.messages import Request, Response
+
+MAX_HEAD_BYTES = 64 * 1024
+MAX_BODY_BYTES = 4 * 1024 * 1024
+MAX_HEADERS = 128
+MAX_PIPELINED = 16
+REQUEST_SECONDS = 30.0
+IDLE_SECONDS = 75.0
+STALLED_SECONDS = 60.0
+SWEEP_SECONDS = 1.0
+SMALL_BYTES = 64 * 1024
+
+Handler = Callable[["Exchange"], None]
+
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+_names: dict[bytes, str] = {}
+
+
+def _name(raw: bytes) -> str:
+    """A header's name in lower case; the usual ones are not decoded again and again."""
+    name = _names.get(raw)
+    if name is None:
+        name = raw.decode("latin-1").lower()
+        if len(_names) < 1024:
+            _names[raw] = name
+    return name
+
+
+class Exchange:
+    """One request and its answer: ``respond``, or ``open_stream``, ``send`` and ``finish``.
+
+    Attributes:
+        gone: whether the client left before it had the answer.
+        started: whether the answer has begun.
+        finished: whether it is complete.
+        wrote: when something was sent last (``time.monotonic``).
+        on_gone: called once when the client leaves early.
+    """
+
+    __slots__ = ("_chunked", "_connection", "finished", "gone", "on_gone", "request", "started", "wrote")
+
+    def __init__(self, connection: Connection, request: Request) -> None:
+        self._connection = connection
+        self.request = request
+        self.started = False
+        self.finished = False
+        self.gone = False
+        self.on_gone: Callable[[], object] | None = None
+        self.wrote = 0.0
+        self._chunked = True
+
+    def respond(self, response: Response) -> None:
+        """Send the whole answer."""
+        if self.started or self.gone:
+            return
+        self.started = self.finished = True
+        self._connection.write_whole(response, head_only=self.request.method == "HEAD")
+
+    def open_stream(self, content_type: bytes, headers: bytes = b"") -> None:
+        """Begin an answer whose length is not known yet; ``headers`` are whole lines."""
+        if self.started or self.gone:
+            return
+        self.started = True
+        self.wrote = time.monotonic()
+        self._chunked = self._connection.write_stream_head(content_type, headers)
+
+    def put(self, data: bytes) -> None:
+        """Send a part without waiting; for small ones."""
+        if data and not self.gone and not self.finished:
+            self.wrote = time.monotonic()
+            self._connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    async def send(self, data: bytes) -> None:
+        """Send a part, and wait while the client takes what was sent before."""
+        self.put(data)
+        await self._connection.writable()
+
+    def finish(self) -> None:
+        """The stream's regular end."""
+        if self.finished:
+            return
+        self.finished = True
+        if not self.gone:
+            if self._chunked:
+                self._connection.write(b"0\r\n\r\n")
+            self._connection.answered(keep=self._chunked)
+
+    def abort(self) -> None:
+        """Break off: the client must not take what it has for the whole."""
+        self.finished = True
+        self._connection.abort()
+
+    def lose(self) -> None:
+        """The connection is gone."""
+        self.gone = True
+        if not self.finished and self.on_gone:
+            self.on_gone()
+
+
+class Connection(asyncio.Protocol):
+    """One client's connection."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._exchange: Exchange | None = None
+        self._waiting: deque[tuple[Request, bool]] = deque()
+        self._keep = True
+        self._writable: asyncio.Future[None] | None = None
+        self._stalled_since = 0.0
+        self._since = 0.0  # when the request being read began, or the last one was answered
+        self._reading = False
+        self._paused = False
+        self._refusal: Response | None = None
+        self._begin()
+
+    # -- the transport's side --------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._since = time.monotonic()
+        self._server.connections.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._server.connections.discard(self)
+        self._waiting.clear()
+        if self._writable and not self._writable.done():
+            self._writable.set_result(None)
+        if self._exchange:
+            self._exchange.lose()
+
+    def eof_received(self) -> None:
+        """A client that will not send any more has left: asyncio closes the connection."""
+
+    def pause_writing(self) -> None:
+        self._stalled_since = time.monotonic()
+        self._writable = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        self._stalled_since = 0.0
+        if self._writable and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
+    def data_received(self, data: bytes) -> None:
+        if self._refusal:
+            return  # the answer to what cannot be read is under way
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._keep = False  # no other protocol is spoken here (RFC 9110, section 7.8): it may be ignored
+        except httptools.HttpParserError:
+            self._refuse(400, "not HTTP/1.1")
+        if self._refusal or self._waiting:
+            self._next()
+
+    # -- the parser's side -----------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._url = b""
+        self._headers: dict[str, str] = {}
+        self._repeated: set[str] | None = None
+        self._size = 0
+        self._body: bytes | bytearray = b""
+
+    def on_message_begin(self) -> None:
+        self._begin()
+        self._reading = True
+        self._since = time.monotonic()
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+        self._size += len(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._size += len(name) + len(value)
+        if self._size > MAX_HEAD_BYTES or len(self._headers) >= MAX_HEADERS:
+            self._refuse(431, f"the head is larger than {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} fields")
+            return
+        key, text = _name(name), value.decode("latin-1").strip(" \t")
+        if key in self._headers:
+            self._repeated = (self._repeated or set()) | {key}
+            text = f"{self._headers[key]}, {text}"
+        self._headers[key] = text
+
+    def on_headers_complete(self) -> None:
+        if int(self._headers.get("content-length") or 0) > MAX_BODY_BYTES:
+            self._refuse(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+        elif self._headers.get("expect", "").lower() == "100-continue" and not self._exchange:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, data: bytes) -> None:
+        if not self._body:
+            self._body = data
+            return
+        if len(self._body) + len(data) > MAX_BODY_BYTES:
+            self._refuse(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
+            return
+        if isinstance(self._body, bytes):
+            self._body = bytearray(self._body)
+        self._body += data
+
+    def on_message_complete(self) -> None:
+        self._reading = False
+        if self._refusal:
+            return
+        raw, _, query = self._url.partition(b"?")
+        if not raw.startswith(b"/"):  # absolute form (RFC 9112, section 3.2.2)
+            with contextlib.suppress(httptools.HttpParserInvalidURLError):
+                raw = httptools.parse_url(raw).path or b"/"
+        path = raw.decode("latin-1")
+        if "%" in path:
+            path = unquote(path)
+        if len(path) > 1:
+            path = path.rstrip("/") or "/"
+        request = Request(
+            self._parser.get_method().decode("latin-1"),
+            path,
+            query.decode("latin-1"),
+            self._headers,
+            bytes(self._body),
+            frozenset(self._repeated) if self._repeated else frozenset(),
+        )
+        self._waiting.append((request, self._parser.should_keep_alive()))
+        if len(self._waiting) >= MAX_PIPELINED and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _refuse(self, status: int, why: str) -> None:
+        self._refusal = self._refusal or self._server.refusal(status, why)
+
+    # -- answering -------------------------------------------------------------------------------
+
+    def _next(self) -> None:
+        if self._exchange:
+            return
+        if self._waiting:
+            request, keep = self._waiting.popleft()
+            self._keep = keep and self._keep and self._refusal is None
+            self._exchange = exchange = Exchange(self, request)
+            self._server.handle(exchange)
+        elif self._refusal:
+            self._keep = False
+            self._exchange = Exchange(self, Request("", ""))
+            self._exchange.respond(self._refusal)
+        if self._paused and len(self._waiting) < MAX_PIPELINED:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    async def writable(self) -> None:
+        """Wait until the client has taken enough."""
+        if self._writable:
+            await asyncio.shield(self._writable)
+
+    def write_whole(self, response: Response, *, head_only: bool) -> None:
+        status, body = response.status, response.body
+        extra = "".join([f"{key}: {value}\r\n" for key, value in response.headers]) if response.headers else ""
+        kind = f"content-type: {response.content_type}\r\n" if body else ""
+        keep = self._keep and not self._server.draining
+        head = b"HTTP/1.1 %d %b\r\n%b%b%bcontent-length: %d\r\n%b\r\n" % (
+            status,
+            _REASONS.get(status, b""),
+            self._server.date,
+            kind.encode("latin-1"),
+            extra.encode("latin-1"),
+            len(body),
+            b"" if keep else b"connection: close\r\n",
+        )
+        if head_only:
+            self._transport.write(head)
+        elif len(body) < SMALL_BYTES:
+            self._transport.write(head + body)
+        else:
+            self._transport.writelines((head, body))
+        self.answered(keep=keep)
+
+    def write_stream_head(self, content_type: bytes, headers: bytes) -> bool:
+        """Send the head; returns whether parts are chunks (RFC 9112, section 7.1) or go on to the end (1.0)."""
+        chunked = self._parser.get_http_version() != "1.0"
+        self._keep = self._keep and chunked and not self._server.draining
+        self._transport.write(
+            b"HTTP/1.1 200 OK\r\n%bcontent-type: %b\r\n%b%b%b\r\n"
+            % (
+                self._server.date,
+                content_type,
+                headers,
+                b"transfer-encoding: chunked\r\n" if chunked else b"",
+                b"" if self._keep else b"connection: close\r\n",
+            )
+        )
+        return chunked
+
+    def answered(self, *, keep: bool) -> None:
+        """The answer is complete: read on, or close."""
+        self._exchange = None
+        self._since = time.monotonic()
+        if not (keep and self._keep):
+            self._transport.close()
+        elif self._waiting or self._refusal:
+            asyncio.get_running_loop().call_soon(self._next)
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    # -- housekeeping ----------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        return self._exchange is None and not self._waiting and not self._reading
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def sweep(self, now: float) -> None:
+        """Part with a client that takes too long."""
+        if self._stalled_since and now - self._stalled_since > STALLED_SECONDS:
+            self._transport.abort()
+        elif self._reading and now - self._since > REQUEST_SECONDS:
+            if self._exchange is None:
+                self._refuse(408, f"the request did not arrive within {REQUEST_SECONDS:g} s")
+                self._next()
+        elif self.idle and now - self._since > IDLE_SECONDS:
+            self._transport.close()
+
+
+class Server:
+    """Listens, and holds the connections.
+
+    Args:
+        handle: takes each request; synchronous, it may start a task.
+        refusal: the answer to what could not be read, from status and reason.
+
+    Attributes:
+        draining: answers ask clients to close their connections.
+        date: the Date line of now (RFC 9110, section 6.6.1).
+    """
+
+    def __init__(self, handle: Handler, refusal: Callable[[int, str], Response]) -> None:
+        self.handle = handle
+        self.refusal = refusal
+        self.draining = False
+        self.connections: set[Connection] = set()
+        self.date = b""
+        self._server: asyncio.Server | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def listen(self, host: str, port: int) -> None:
+        """Accept connections from now on.
+
+        Raises:
+            OSError: the address cannot be had.
+        """
+        loop = asyncio.get_running_loop()
+        self._tick()
+        self._server = await loop.create_server(lambda: Connection(self), host, port, backlog=2048)
+
+    def _tick(self) -> None:
+        self.date = f"date: {formatdate(usegmt=True)}\r\n".encode()
+        now = time.monotonic()
+        for connection in list(self.connections):
+            connection.sweep(now)
+        self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._tick)
+
+    @property
+    def sockets(self) -> list[Any]:
+        """What it listens on."""
+        return list(self._server.sockets) if self._server else []
+
+    async def close(self, seconds: float) -> None:
+        """Accept no more, close idle connections, and the others ``seconds`` later at the latest."""
+        self.draining = True
+        if self._server:
+            self._server.close()
+        deadline = time.monotonic() + seconds
+        while self.connections and time.monotonic() < deadline:
+            for connection in [c for c in self.connections if c.idle]:
+                connection.close()
+            await asyncio.sleep(0.02)
+        for connection in list(self.connections):
+            connection.abort()
+        if self._timer:
+            self._timer.cancel()
