@@ -40,7 +40,8 @@ def servers(launch: Start) -> dict[str, Running]:
 def test_bare(servers: dict[str, Running], tmp_path: Path, server: str, revision: str) -> None:
     """What the fixtures themselves do not pass, so that it is not laid to the gateway."""
     outcome = suite.run(f"{servers[server].url}/mcp", revision, tmp_path)
-    assert outcome.unexplained(suite.baseline("bare", server, revision)) == []
+    wrong = outcome.unexplained(suite.baseline("bare", server, revision))
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("revision", suite.REVISIONS)
@@ -56,4 +57,5 @@ def test_through_the_gateway(
     upstream: dict[str, Any] = {"name": server, "url": f"{servers[server].url}/mcp"}
     running = gateway([upstream])
     outcome = suite.run(f"{running.url}/servers/{server}/mcp", revision, tmp_path / "results")
-    assert outcome.unexplained(suite.baseline("gateway", server, revision)) == []
+    wrong = outcome.unexplained(suite.baseline("gateway", server, revision))
+    assert not wrong, "\n".join(wrong)
