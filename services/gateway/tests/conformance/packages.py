@@ -6,9 +6,11 @@ import functools
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 DIRECTORY = Path(__file__).resolve().parents[4] / ".cache" / "gateway-conformance"
+PYTHON1 = "mcp==1.30.0"
 # The suite needs Node 22, which the package ``node`` brings.
 PACKAGES = {
     "@modelcontextprotocol/client": "2.4.0",
@@ -39,3 +41,22 @@ def modules() -> Path:
 def node() -> str:
     """The program of Node 22."""
     return str(modules() / "node" / "bin" / "node")
+
+
+@functools.cache
+def python1() -> str:
+    """A Python with the official client 1.x, in an environment of its own: both lines are named ``mcp``."""
+    there = DIRECTORY.with_name("gateway-python1")
+    program = there / "bin" / "python"
+    if not (there / PYTHON1).is_file():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(there)], check=True)
+        subprocess.run([str(program), "-m", "pip", "install", "--quiet", PYTHON1], check=True)
+        (there / PYTHON1).touch()
+    return str(program)
+
+
+def interpreter(program: str) -> str:
+    """What runs a client's program."""
+    if program.endswith(".mjs"):
+        return node()
+    return python1() if program == "python1.py" else sys.executable
