@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,16 @@ from faults.rig import Probe, Rig, launch_sites
 
 ROWS: dict[str, list[tuple[str, str, str]]] = {}
 Start = Callable[..., Rig]
+
+
+def serve(launch: Callable[..., Running], directory: Path, servers: list[dict[str, Any]], **config: Any) -> Running:
+    """A gateway before ``servers``, ready."""
+    port = free_port()
+    path = directory / f"gateway-{port}.json"
+    path.write_text(json.dumps({"listen": {"port": port}, "servers": servers, **config}))
+    gateway = launch(sys.executable, "-m", "mcp_gateway", "serve", "--config", str(path), port=port)
+    wait_until(lambda: httpx2.get(f"{gateway.url}/readyz").status_code == 200, "the gateway is ready", 60)
+    return gateway
 
 
 @pytest.fixture(scope="session")
@@ -33,12 +42,7 @@ def rig(launch: Callable[..., Running], tmp_path_factory: pytest.TempPathFactory
             {"name": name, "url": f"http://127.0.0.1:{report['port']}/mcp", **settings.get(name, {})}
             for name, report in (good | reports).items()
         ]
-        port, path = free_port(), directory / "gateway.json"
-        path.write_text(json.dumps({"listen": {"port": port}, "servers": servers, **config}))
-        # Warnings on: an un-awaited coroutine or an unclosed socket is a finding.
-        env = {"PYTHONDEVMODE": os.environ.get("GATEWAY_DEVMODE", "")}
-        gateway = launch(sys.executable, "-m", "mcp_gateway", "serve", "--config", str(path), port=port, env=env)
-        wait_until(lambda: httpx2.get(f"{gateway.url}/readyz").status_code == 200, "the gateway is ready", 60)
+        gateway = serve(launch, directory, servers, **config)
         running = Rig(gateway, bad, Probe(gateway.url, ("good__look", "good-old__look")))
         started.append(running)
         running.probe.rounds(8)  # type: ignore[union-attr]

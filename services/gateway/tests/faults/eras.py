@@ -66,7 +66,7 @@ async def says_modern_is_legacy(x: Exchange, _: Behave) -> None:
     await x.json(_discovered(x, ttlMs=0, cacheScope="public"))
 
 
-@liar("modern", "server/discover", "error", "(?i)neither|version|reach|within|no answer", listed=False)
+@liar("modern", "server/discover", "error", "neither|version|reach|within|no answer", listed=False)
 async def refuses_to_be_discovered(x: Exchange, _: Behave) -> None:
     await x.error(404, -32601, "Method not found")
 
@@ -99,7 +99,7 @@ async def discover_of_wrong_types(x: Exchange, _: Behave) -> None:
     await x.json(_discovered(x, supportedVersions=value, capabilities=value, instructions=value, _meta=value))
 
 
-@liar("modern", "server/discover", "error", "(?i)version")
+@liar("modern", "server/discover", "error", "version")
 async def only_the_future(x: Exchange, _: Behave) -> None:
     await x.error(400, -32022, "unsupported", {"supported": ["2099-01-01"], "requested": MODERN})
 
@@ -111,7 +111,7 @@ async def era_changes_with_each_hello(x: Exchange, behave: Behave) -> None:
     await behave(x)
 
 
-@liar("modern", "tools/call", "either", "(?i)session|version|era|neither|400|404|speak|reach")
+@liar("modern", "tools/call", "either", "session|version|era|neither|400|404|speak|reach")
 async def era_changes_with_each_call(x: Exchange, behave: Behave) -> None:
     """Each call finds a server of the other era."""
     x.site.era = "legacy" if x.site.era == "modern" else "modern"
@@ -122,7 +122,7 @@ async def era_changes_with_each_call(x: Exchange, behave: Behave) -> None:
 # -- initialize --------------------------------------------------------------------------------------------------------
 
 
-@liar("legacy", "initialize", "error", "(?i)within|no answer|timed? ?out", listed=False)
+@liar("legacy", "initialize", "error", "within|no answer|timed? ?out", listed=False)
 async def initialize_hangs(x: Exchange, _: Behave) -> None:
     await x.hang()
 

@@ -53,14 +53,14 @@ async def gzip_bomb(x: Exchange, _: Behave) -> None:
     await x.body(packed, 200, "application/json", "Content-Encoding: gzip")
 
 
-@fault("either", NOT_RPC + "|(?i)encoding|compress")
+@fault("either", NOT_RPC + "|encoding|compress")
 async def gzip(x: Exchange, _: Behave) -> None:
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     packed = packer.compress(json.dumps(x.response()).encode()) + packer.flush()
     await x.body(packed, 200, "application/json", "Content-Encoding: gzip")
 
 
-@fault("error", NOT_RPC + "|(?i)encoding|compress|decod")
+@fault("error", NOT_RPC + "|encoding|compress|decod")
 async def gzip_that_is_none(x: Exchange, _: Behave) -> None:
     await x.body(json.dumps(x.response()).encode(), 200, "application/json", "Content-Encoding: gzip")
 
@@ -71,7 +71,7 @@ async def flood_of_log_messages(x: Exchange, _: Behave) -> None:
     await x.stream()
     note = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "debug", "data": "x"}}
     block = (b"data: " + json.dumps(note).encode() + b"\n\n") * 1000
-    for _i in range(100):
+    for __ in range(100):
         await x.chunk(block)
     await x.event(x.response())
     await x.end()
@@ -97,7 +97,22 @@ async def flood_of_list_changes(x: Exchange, _: Behave) -> None:
     """10,000 times "my tools changed": as many new lists would be an attack on the server."""
     await x.stream()
     note = {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
-    for _i in range(10):
+    for __ in range(10):
         await x.chunk((b"data: " + json.dumps(note).encode() + b"\n\n") * 1000)
     await x.event(x.response())
     await x.end()
+
+
+@fault("either", times=0)
+async def progress_for_ever(x: Exchange, _: Behave) -> None:
+    """As fast as it is taken: for clients that do not read."""
+    token = (x.params.get("_meta") or {}).get("progressToken")
+    note = {
+        "jsonrpc": "2.0",
+        "method": "notifications/progress",
+        "params": {"progressToken": token, "progress": 1, "message": "x" * 900},
+    }
+    await x.stream()
+    while True:
+        await x.event(note)
+        x.site.hits["poured"] += 1

@@ -163,8 +163,7 @@ async def control(sites: dict[str, Site], reader: asyncio.StreamReader, writer: 
     writer.close()
 
 
-async def main(port: int, specification: Path) -> None:
-    sites = {spec["name"]: Site(**spec) for spec in json.loads(specification.read_text())}
+async def main(port: int, sites: dict[str, Site]) -> None:
     for site in sites.values():
 
         async def connected(reader: Any, writer: Any, site: Site = site) -> None:
@@ -181,4 +180,5 @@ async def main(port: int, specification: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), Path(sys.argv[2])))
+    every = [Site(**given) for given in json.loads(Path(sys.argv[2]).read_text())]
+    asyncio.run(main(int(sys.argv[1]), {site.name: site for site in every}))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from faults.fault import FAULTS, NOT_RPC, Behave, Commit, Fault, fault
+from faults.fault import FAULTS, Behave, Commit, Fault, fault
 from faults.wire import Exchange
-
-STATUS = r"\b{0}\b|(?i)" + NOT_RPC.removeprefix("(?i)")
 
 
 def _with_status(status: int, *headers: str) -> Commit:
@@ -33,24 +31,24 @@ _register(429, "Retry-After: 30")
 _register(503, "Retry-After: 30", sends=3)
 
 
-@fault("error", r"202|(?i)response|session")
+@fault("error", r"202|response|session")
 async def accepted(x: Exchange, _: Behave) -> None:
     """202 is for notifications; a request that gets it never gets a response."""
     await x.body(b"", 202, "")
 
 
-@fault("error", r"204|(?i)response")
+@fault("error", r"204|response")
 async def no_content(x: Exchange, _: Behave) -> None:
     await x.raw(b"HTTP/1.1 204 No Content\r\n\r\n")
 
 
-@fault("error", r"204|(?i)response|parse|http|connection|bad")
+@fault("error", r"204|response|parse|http|connection|bad")
 async def no_content_with_content(x: Exchange, _: Behave) -> None:
     """RFC 9112, section 6.3: 204 has no body, whatever follows it."""
     await x.body(b'{"jsonrpc": "2.0"}', 204)
 
 
-@fault("error", r"304|(?i)response")
+@fault("error", r"304|response")
 async def not_modified(x: Exchange, _: Behave) -> None:
     await x.raw(b"HTTP/1.1 304 Not Modified\r\nETag: x\r\n\r\n")
 
@@ -78,12 +76,12 @@ async def session_lost_once(x: Exchange, behave: Behave) -> None:
     await behave(x)
 
 
-@fault("error", r"(?i)session|404", eras=("legacy",), sends=3)
+@fault("error", r"session|404", eras=("legacy",), sends=3)
 async def session_lost_always(x: Exchange, _: Behave) -> None:
     await x.error(404, -32600, "no such session")
 
 
-@fault("error", r"(?i)session|400", eras=("legacy",), sends=3)
+@fault("error", r"session|400", eras=("legacy",), sends=3)
 async def session_refused_with_400(x: Exchange, _: Behave) -> None:
     await x.error(400, -32600, "Bad Request: no valid session ID provided")
 

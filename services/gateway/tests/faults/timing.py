@@ -77,7 +77,7 @@ async def comments_for_ever(x: Exchange, _: Behave) -> None:
 @fault("result")
 async def comments_then_result(x: Exchange, _: Behave) -> None:
     await x.stream()
-    for _i in range(1000):
+    for __ in range(1000):
         await x.chunk(b": still here\n\n")
     await x.event(x.response())
     await x.end()
