@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conftest import MODERN
+
 from faults.client import META, good, modern, post
 
 CLOSE = 0  # stands among the statuses for "closed without an answer"
@@ -179,6 +180,7 @@ class Message:
 
 PARSE, INVALID, UNKNOWN, PARAMS = -32700, -32600, -32601, -32602
 MISMATCH = -32020
+SERVED = 0  # stands among the codes for a result: what is odd concerns the server, not the gateway
 
 
 def _call(**changes: Any) -> bytes:
@@ -220,7 +222,7 @@ MESSAGES = [
     Message("method is null", _call(method=None), (INVALID,)),
     Message("method is a list", _call(method=["tools/call"]), (INVALID,)),
     Message("method is empty", _call(method=""), (INVALID, UNKNOWN, MISMATCH), (400, 404), echo=1),
-    Message("method and result", _call(result={}), (INVALID, PARAMS), (400, 200), echo=1),
+    Message("method and result", _call(result={}), (INVALID, PARAMS, SERVED), (400, 200), echo=1),
     Message("id is null", _call(id=None), (INVALID,)),
     Message("id is a fraction", _call(id=1.5), (INVALID,)),
     Message("id is true", _call(id=True), (INVALID,)),
@@ -238,10 +240,10 @@ MESSAGES = [
     Message("name is a list", _params(name=["good__look"]), (INVALID, PARAMS, MISMATCH), (200, 400), echo=1),
     Message("name is null", _params(name=None), (INVALID, PARAMS, MISMATCH), (200, 400), echo=1),
     Message("name of 1 MB", _params(name="a" * 1_000_000), (INVALID, PARAMS, MISMATCH), (200, 400), echo=1),
-    Message("arguments are a list", _params(arguments=[1]), (INVALID, PARAMS), (200, 400), echo=1),
-    Message("arguments are a string", _params(arguments="x"), (INVALID, PARAMS), (200, 400), echo=1),
-    Message("progress token is a list", _params(_meta={**META, "progressToken": [1]}), (PARAMS,), (200, 400), echo=1),
-    Message("log level is a list", _params(_meta={**META, "io.modelcontextprotocol/logLevel": [1]}), (PARAMS,), (200, 400), echo=1),
+    Message("arguments are a list", _params(arguments=[1]), (INVALID, PARAMS, SERVED), (200, 400), echo=1),
+    Message("arguments are a string", _params(arguments="x"), (INVALID, PARAMS, SERVED), (200, 400), echo=1),
+    Message("progress token is a list", _params(_meta={**META, "progressToken": [1]}), (PARAMS, SERVED), (200, 400), echo=1),
+    Message("log level is a list", _params(_meta={**META, "io.modelcontextprotocol/logLevel": [1]}), (PARAMS, SERVED), (200, 400), echo=1),
 ]  # fmt: skip
 # Ids that are odd and allowed: they come back as they were.
 IDS: list[Any] = [0, -1, 2**31, 2**53, 2**63 - 1, -(2**63), "", "1", "\x00", "é\U0001f600", "a" * 100_000, 'quo"te\\']

@@ -128,16 +128,19 @@ async def common(x: Exchange, dress: Json) -> None:
 async def converse(site: Site, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """One connection."""
     site.hits["connections"] += 1
-    site.hits["open"] += 1
     number = 0
     try:
         while x := await read_request(site, reader, writer, number):
             if x.message.get("method") == "tools/call":
-                site.sent[str((x.params.get("arguments") or {}).get("nonce"))] += 1
+                arguments = x.params.get("arguments")
+                site.sent[str(arguments.get("nonce") if isinstance(arguments, dict) else None)] += 1
             fault = site.on.get(str(x.message.get("method")))
             if fault and x.verb == "POST":
-                site.hits[fault] += 1
-                await EVERY[fault].commit(x, behave)
+                site.hits["held"] += 1
+                try:
+                    await EVERY[fault].commit(x, behave)
+                finally:
+                    site.hits["held"] -= 1
             else:
                 await behave(x)
             if not x.keep:
@@ -146,7 +149,6 @@ async def converse(site: Site, reader: asyncio.StreamReader, writer: asyncio.Str
     except OSError:
         site.hits["left"] += 1  # the other side did not wait for the end
     finally:
-        site.hits["open"] -= 1
         with contextlib.suppress(OSError):
             writer.close()
 

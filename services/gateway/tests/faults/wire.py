@@ -25,7 +25,7 @@ class Site:
         era: ``modern`` (2026-07-28) or ``legacy`` (2025-11-25 with sessions).
         on: which fault to commit by JSON-RPC method; all others are answered as they should be.
         sent: how often each ``nonce`` argument of a ``tools/call`` arrived: whoever repeats a call is seen.
-        hits: what else is worth counting, by name.
+        hits: what else is worth counting, by name; ``held`` are the requests whose fault goes on.
         sessions: the ids given out and not ended.
     """
 
