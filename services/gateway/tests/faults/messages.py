@@ -123,8 +123,8 @@ async def duplicate_keys(x: Exchange, _: Behave) -> None:
     await x.body(b'{"jsonrpc":"2.0","jsonrpc":"2.0","id":%d,"id":%d,"result":%b}' % (x.id, x.id, value))
 
 
-@fault("error", WRONG)
-async def duplicate_result(x: Exchange, _: Behave) -> None:
+@fault("error")
+async def error_and_result(x: Exchange, _: Behave) -> None:
     """Neither error nor result can be believed where both are said."""
     failure = {"code": -32000, "message": "as well"}
     await x.json(x.response() | {"error": failure})

@@ -242,9 +242,21 @@ MESSAGES = [
     Message("name of 1 MB", _params(name="a" * 1_000_000), (INVALID, PARAMS, MISMATCH), (200, 400), echo=1),
     Message("arguments are a list", _params(arguments=[1]), (INVALID, PARAMS, SERVED), (200, 400), echo=1),
     Message("arguments are a string", _params(arguments="x"), (INVALID, PARAMS, SERVED), (200, 400), echo=1),
-    Message("progress token is a list", _params(_meta={**META, "progressToken": [1]}), (PARAMS, SERVED), (200, 400), echo=1),
-    Message("log level is a list", _params(_meta={**META, "io.modelcontextprotocol/logLevel": [1]}), (PARAMS, SERVED), (200, 400), echo=1),
-]  # fmt: skip
+    Message(
+        "progress token is a list",
+        _params(_meta={**META, "progressToken": [1]}),
+        (PARAMS, SERVED),
+        (200, 400),
+        echo=1,
+    ),
+    Message(
+        "log level is a list",
+        _params(_meta={**META, "io.modelcontextprotocol/logLevel": [1]}),
+        (PARAMS, SERVED),
+        (200, 400),
+        echo=1,
+    ),
+]
 # Ids that are odd and allowed: they come back as they were.
 IDS: list[Any] = [0, -1, 2**31, 2**53, 2**63 - 1, -(2**63), "", "1", "\x00", "é\U0001f600", "a" * 100_000, 'quo"te\\']
 # Beyond 64 bits an integer may be refused; it must not come back as another number.
