@@ -49,6 +49,8 @@ def liar(
 
 
 def _hello(x: Exchange, **other: object) -> Json:
+    """The result of ``initialize``; its session is ``s``."""
+    x.site.sessions.add("s")
     return x.response({"protocolVersion": LEGACY, "capabilities": {"tools": {}}, "serverInfo": {"name": "x"}, **other})
 
 
@@ -156,7 +158,9 @@ async def session_id_of_control_characters(x: Exchange, _: Behave) -> None:
 
 @liar("legacy", "initialize", "either")
 async def session_id_without_end(x: Exchange, _: Behave) -> None:
-    await x.json(_hello(x), 200, "Mcp-Session-Id: " + "s" * 60_000)
+    long = "s" * 60_000
+    x.site.sessions.add(long)
+    await x.json(_hello(x), 200, f"Mcp-Session-Id: {long}")
 
 
 @liar("legacy", "initialize", "either")

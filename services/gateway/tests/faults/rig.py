@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -34,6 +35,11 @@ class Caller:
             self._headers["Mcp-Session-Id"] = hello.headers["mcp-session-id"]
         else:
             self._headers["MCP-Protocol-Version"] = MODERN
+
+    @property
+    def session(self) -> dict[str, str]:
+        """The headers of its session (2025)."""
+        return dict(self._headers)
 
     def post(self, method: str, params: Json, identity: Any = 1) -> httpx2.Response:
         headers = dict(self._headers)
@@ -199,7 +205,5 @@ def launch_sites(
     specification = directory / f"sites-{port}.json"
     specification.write_text(json.dumps(sites))
     env = {"PYTHONPATH": str(tests)}
-    import sys
-
     running = launch(sys.executable, "-m", "faults.server", str(port), str(specification), port=port, env=env)
     return running, dict(httpx2.get(f"{running.url}/sites").json())
