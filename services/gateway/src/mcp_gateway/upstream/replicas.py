@@ -154,8 +154,6 @@ class Replica:
             self.last_ok = now
             self.failures = 0
         if self.breaker.finished(ok, trial, now) or self.draining:
-            if trial and ok:
-                self.ramp_start = now
             self._changed()
 
     def released(self, trial: bool = False) -> None:
@@ -276,7 +274,7 @@ class Replicas:
         replica.failures += 1
         pause = min(MAX_EJECTION_SECONDS, FIRST_EJECTION_SECONDS * 2.0 ** min(replica.failures - 1, 30))
         replica.ejected_until = self._clock() + pause
-        self._came_back_at(replica, replica.ejected_until)
+        self._ramp_from(replica, replica.ejected_until)
         replica.era = None
         self._ejections.inc()
         self._refresh()
@@ -285,7 +283,7 @@ class Replicas:
         """Take a replica back that works."""
         if replica.failures or replica.ejected_until or replica.unhealthy:
             if not replica.healthy:
-                self._came_back_at(replica, self._clock())
+                self._ramp_from(replica, self._clock())
             replica.failures = 0
             replica.ejected_until = 0.0
             replica.unhealthy = False
@@ -299,7 +297,7 @@ class Replicas:
             self._ejections.inc()
             self._refresh()
 
-    def _came_back_at(self, replica: Replica, when: float) -> None:
+    def _ramp_from(self, replica: Replica, when: float) -> None:
         replica.ramp_start = when
         replica.ramp_until = when + self._balancing.slow_start_seconds
 
@@ -318,7 +316,7 @@ class Replicas:
         for url in sorted(wanted - self.by_url.keys()):
             replica = self.by_url[url] = self._new(url)
             if self._active:
-                self._came_back_at(replica, self._clock())
+                self._ramp_from(replica, self._clock())
             news = True
         if news:
             log.info("replicas", extra={"server": self._server, "replicas": sorted(wanted)})
@@ -377,7 +375,7 @@ class Replicas:
         for replica in reachable:
             if replica.breaker.until and replica.breaker.state == "closed":
                 replica.breaker.until = 0.0
-                self._came_back_at(replica, now)
+                self._ramp_from(replica, now)
         self._active = active
         self._usable = [r for r in reachable if r not in aside]
         self._halfopen = [r for r in aside if r.breaker.state == "half-open"]
