@@ -87,7 +87,7 @@ def test_a_replica_that_comes_back_starts_slowly() -> None:
     assert fleet.by_url[A].state is State.HEALTHY
     late = Counter(r.url for _ in range(2000) if (r := fleet.choose(set(), None, None)))
     assert 0 < early[A] < 300
-    assert 800 < late[A] < 1200 or late[A] > early[A] * 3
+    assert late[A] > early[A] * 3
 
 
 def test_a_hanging_replica_does_not_look_better_with_time() -> None:

@@ -106,8 +106,13 @@ class Gate:
         self._take(principal)
         return True
 
-    async def wait(self, principal: str = "", first: bool = False) -> None:
-        """Wait for a place in turn, ``first`` before everyone else.
+    async def wait(self, principal: str = "", first: bool = False, seconds: float | None = None) -> None:
+        """Wait for a place in turn, ``first`` before everyone else and whatever the principal's own limit.
+
+        Args:
+            principal: whose call it is.
+            first: it holds a group's place already, for which others wait.
+            seconds: the longest wait, where it is not the gate's own.
 
         Raises:
             RpcError: BUSY, when the queue is full, the turn cannot come in time, or did not.
@@ -124,7 +129,7 @@ class Gate:
         self.waiting += 1
         self.grant()
         try:
-            async with asyncio.timeout(self.seconds):
+            async with asyncio.timeout(self.seconds if seconds is None else seconds):
                 await place
         except BaseException as failure:
             if place.done() and not place.cancelled() and place.exception() is None:
@@ -258,6 +263,7 @@ class Admission:
         metrics.inflight.labels(server).set_function(lambda: self.gate.inflight)
         metrics.queued.labels(server).set_function(lambda: self.gate.waiting)
         self.grant = self.gate.grant
+        self._clock = clock
 
     def try_enter(self, principal: str = "", group: Gate | None = None) -> bool:
         """Take a place (and the group's) where nobody has to wait; give it back with ``leave``."""
@@ -279,9 +285,10 @@ class Admission:
         if group is None:
             await self.gate.wait(principal)
             return
-        await group.wait(principal)
+        start = self._clock()
+        await group.wait(principal, seconds=self.gate.seconds)
         try:
-            await self.gate.wait(principal, first=True)
+            await self.gate.wait(principal, True, max(0.0, self.gate.seconds - (self._clock() - start)))
         except BaseException:
             group.leave(principal)
             raise

@@ -78,6 +78,7 @@ class Breaker:
         self.until = 0.0
         self._trips = 0
         self._trial = False
+        self._slot = 0
         self._forget()
 
     def ready(self, now: float) -> bool:
