@@ -1,5 +1,7 @@
 """A small real HTTP server around the console, with a fleet that is canned or that is an official MCP server."""
 
+# ruff: noqa: E501 (tables of cases, one a line)
+
 from __future__ import annotations
 
 import asyncio
@@ -182,7 +184,10 @@ class Canned:
                 raise RpcError(UNAVAILABLE, "no replica of notion answers", {"retryAfterMs": 800})
             case name if SCRIPT in name:
                 evil = {"type": "image", "data": IMAGE, "mimeType": "image/png"}
-                return {"content": [{"type": "text", "text": SCRIPT + IMAGE}, evil], "structuredContent": {IMAGE: SCRIPT}}
+                return {
+                    "content": [{"type": "text", "text": SCRIPT + IMAGE}, evil],
+                    "structuredContent": {IMAGE: SCRIPT},
+                }
             case name:
                 raise RpcError(INVALID_PARAMS, f"no tool is named {name}")
 

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 from mcp_gateway.protocol import (
     CLIENT_CAPABILITIES_META_KEY,
@@ -27,14 +28,19 @@ class Target:
     """What to connect to.
 
     Attributes:
-        name: what the client calls the server.
+        server: the one server meant; empty for all.
+        name: what the client calls it.
         url: its endpoint, absolute.
         keyed: whether a key is needed.
     """
 
-    name: str
+    server: str
     url: str
     keyed: bool
+
+    @property
+    def name(self) -> str:
+        return self.server or "fleet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +192,7 @@ CLIENTS = (
 def target(public_url: str, server: str, keyed: bool) -> Target:
     """The merged endpoint where ``server`` is empty, else that of one server."""
     base = public_url.rstrip("/").removesuffix("/mcp")
-    return Target(server, f"{base}/servers/{server}/mcp", keyed) if server else Target("fleet", f"{base}/mcp", keyed)
+    return Target(server, f"{base}/servers/{quote(server)}/mcp" if server else f"{base}/mcp", keyed)
 
 
 def configurations(aim: Target) -> list[dict[str, str]]:

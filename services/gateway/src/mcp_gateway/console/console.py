@@ -94,7 +94,9 @@ class Console:
     def __init__(self, backend: Backend, sealing_key: bytes | Sequence[bytes], public_url: str) -> None:
         keys = (sealing_key,) if isinstance(sealing_key, bytes) else tuple(sealing_key)
         if not keys or any(len(key) < 16 for key in keys):
-            raise ValueError("console: a sealing key has less than 16 bytes; give one of 32 random bytes")
+            raise ValueError(
+                "console: a sealing key has less than 16 bytes, or there is none; give one of 32 random bytes"
+            )
         self._backend = backend
         self._public_url = public_url
         self._sessions = Sessions(keys, urlsplit(public_url).scheme == "https")

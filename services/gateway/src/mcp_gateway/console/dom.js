@@ -20,11 +20,12 @@ export function sparkline(values, label) {
   const [width, height] = [72, 18];
   const svg = document.createElementNS(SVG, "svg");
   const line = document.createElementNS(SVG, "polyline");
-  const top = Math.max(...values, 1e-9);
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const share = (value) => (high > low ? (value - low) / (high - low) : 0.5);
   const step = width / Math.max(values.length - 1, 1);
   line.setAttribute(
     "points",
-    values.map((value, i) => `${(i * step).toFixed(1)},${(height - 1 - (value / top) * (height - 2)).toFixed(1)}`).join(" "),
+    values.map((value, i) => `${(i * step).toFixed(1)},${(height - 1 - share(value) * (height - 2)).toFixed(1)}`).join(" "),
   );
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   svg.setAttribute("class", "spark");

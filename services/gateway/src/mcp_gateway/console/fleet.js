@@ -27,14 +27,14 @@ function uptime(seconds) {
 
 function stateOfReplica(replica) {
   if (Object.hasOwn(SHAPES, replica.state ?? "")) return replica.state;
-  return { true: "healthy", false: "ejected" }[String(replica.healthy)] ?? "unknown";
+  return replica.healthy === null || replica.healthy === undefined ? "unknown" : replica.healthy ? "healthy" : "ejected";
 }
 
 function stateOfServer(server) {
   const states = (server.replicas ?? []).map(stateOfReplica);
   if (states.every((state) => state === "unknown")) return "unknown";
   if (states.every((state) => state === "healthy")) return "healthy";
-  return states.some((state) => state === "healthy" || state === "probation") ? "degraded" : "down";
+  return states.every((state) => state === "ejected" || state === "unknown") ? "down" : "degraded";
 }
 
 const state = (name) =>

@@ -51,17 +51,18 @@ def state_of_replica(replica: Json) -> str:
     state = replica.get("state")
     if state in SHAPES:
         return str(state)
-    return {True: "healthy", False: "ejected"}.get(replica.get("healthy"), "unknown")
+    healthy = replica.get("healthy")
+    return "unknown" if healthy is None else "healthy" if healthy else "ejected"
 
 
 def state_of_server(server: Json) -> str:
-    """Healthy if all replicas are, down if none is, degraded between."""
+    """Healthy if all replicas are, down if none takes calls, degraded between."""
     states = [state_of_replica(one) for one in server.get("replicas") or []]
     if not states or set(states) == {"unknown"}:
         return "unknown"
     if all(state == "healthy" for state in states):
         return "healthy"
-    return "degraded" if any(state in ("healthy", "probation") for state in states) else "down"
+    return "down" if all(state in ("ejected", "unknown") for state in states) else "degraded"
 
 
 def state(name: str) -> Markup:

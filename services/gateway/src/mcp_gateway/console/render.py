@@ -135,10 +135,7 @@ def badges(tool: Json) -> list[tuple[str, str]]:
 
 def _endpoints(servers: list[str], aim: clients.Target) -> Markup:
     options = [tag("option", {"value": ""}, "All servers")]
-    options += [
-        tag("option", {"value": one, "selected": aim.url.endswith(f"/servers/{one}/mcp")}, f"Only {one}")
-        for one in servers
-    ]
+    options += [tag("option", {"value": one, "selected": one == aim.server}, f"Only {one}") for one in servers]
     return join(*options)
 
 

@@ -115,8 +115,7 @@ class Sessions:
 class Gate:
     """Slows down guessing of keys: few attempts at once, each wrong one held for a while."""
 
-    def __init__(self, delay_seconds: float = WRONG_KEY_SECONDS) -> None:
-        self._delay = delay_seconds
+    def __init__(self) -> None:
         self._waiting = 0
 
     async def __aenter__(self) -> Gate:
@@ -129,7 +128,7 @@ class Gate:
         self._waiting -= 1
 
     async def wrong(self) -> None:
-        await asyncio.sleep(self._delay)
+        await asyncio.sleep(WRONG_KEY_SECONDS)
 
 
 def cookies(request: Request) -> dict[str, str]:
