@@ -149,7 +149,7 @@ function describe(schema, kind, root) {
   if (low !== undefined) limits.push(`from ${low}`);
   if (high !== undefined) limits.push(`to ${high}`);
   if (typeof schema.format === "string") limits.push(schema.format);
-  return [type, ...limits].join(", ");
+  return [type, limits.join(" ")].filter(Boolean).join(", ");
 }
 
 /**
