@@ -12,7 +12,7 @@ from mcp_gateway.console.markup import Markup, fill, join, tag, void
 from mcp_gateway.protocol import Json
 
 # Tools drawn without scripts; the search narrows them down. The live page draws each when it is looked at.
-MAX_DRAWN_TOOLS = 300
+MAX_DRAWN_TOOLS = 100
 
 
 def _template(name: str) -> Template:
