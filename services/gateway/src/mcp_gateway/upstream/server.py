@@ -112,7 +112,7 @@ class Upstream:
         self.policy = ToolPolicy(server.allow, server.deny)
         self.era: str | None = None
         self.capabilities: Json = {}
-        self.info: Json = {"name": server.name, "version": ""}
+        self.info: Json | None = None
         self.instructions: str | None = None
         self.last_error = ""
         self.latency_ms: float | None = None
@@ -476,8 +476,7 @@ class Upstream:
         capabilities = hello.get("capabilities")
         self.capabilities = capabilities if isinstance(capabilities, dict) else {}
         info = hello.get("serverInfo") or (hello.get("_meta") or {}).get(SERVER_INFO_META_KEY)
-        if isinstance(info, dict):
-            self.info = info
+        self.info = info if isinstance(info, dict) else None
         instructions = hello.get("instructions")
         self.instructions = instructions if isinstance(instructions, str) else None
 
