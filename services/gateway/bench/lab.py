@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,7 +54,9 @@ class Lab:
     def __enter__(self) -> Lab:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stack.close()
 
     def start(
@@ -89,9 +92,14 @@ class Lab:
         path.write_text(text, "utf-8")
         return path
 
-    def load(
-        self, candidate: Candidate, *, connections: int = 16, seconds: float = 2.0, rate: float = 0.0
-    ) -> Load:
+    def fresh(self, name: str) -> Path:
+        """An empty folder in the lab's folder."""
+        path = self.work / name
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+        return path
+
+    def load(self, candidate: Candidate, *, connections: int = 16, seconds: float = 2.0, rate: float = 0.0) -> Load:
         """Load the candidate."""
         return self.generator.run(
             candidate.port,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 from collections.abc import Mapping
@@ -65,24 +66,22 @@ class Endpoint:
         """A template of a ``tools/call`` whose result is ``TEXT``."""
         return self.request("tools/call", {"name": tool, "arguments": {"text": TEXT}}, session)
 
-    def open_session(self) -> str:
+    def open_session(self, connection: http.client.HTTPConnection | None = None) -> str:
         """Initialise a session of 2025 and return its id; empty where the server gives none.
 
         Raises:
             RuntimeError: the server refused.
         """
+        if connection is None:
+            with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as own:
+                return self.open_session(own)
         params = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": CLIENT}
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            status, headers, body = self.ask(connection, "initialize", params)
-            if status != 200:
-                raise RuntimeError(f"initialize: HTTP {status}: {body[:300]!r}")
-            session = headers.get("mcp-session-id", "")
-            note = self.post('{"jsonrpc":"2.0","method":"notifications/initialized"}', self._session(session))
-            send(connection, note)
-            return session
-        finally:
-            connection.close()
+        status, headers, body = self.ask(connection, "initialize", params)
+        if status != 200:
+            raise RuntimeError(f"initialize: HTTP {status}: {body[:300]!r}")
+        session = headers.get("mcp-session-id", "")
+        send(connection, self.post('{"jsonrpc":"2.0","method":"notifications/initialized"}', self._session(session)))
+        return session
 
     def _session(self, session: str) -> dict[str, str]:
         return {"mcp-protocol-version": self.era, **({"mcp-session-id": session} if session else {})}

@@ -1,7 +1,7 @@
 """A canned MCP server of both eras, cheap enough that what stands before it is what is measured.
 
 It listens on one port and is as many servers as there are paths: ``/s/<name>/mcp`` speaks both eras, ``/legacy/...``
-only 2025-11-25, ``/modern/...`` only 2026-07-28. It holds no state; a session id is the same for everyone.
+only the versions of 2025, ``/modern/...`` only 2026-07-28. It holds no state; a session id is the same for everyone.
 
 Tools:
     ``echo`` and ``tool_<i>`` return their argument ``text``.
@@ -23,6 +23,7 @@ import uvloop
 
 MODERN = "2026-07-28"
 LEGACY = "2025-11-25"
+LEGACY_VERSIONS = (LEGACY, "2025-06-18", "2025-03-26")
 META = "io.modelcontextprotocol/"
 LARGE_BYTES = 1_000_000
 EVENTS = 1_000
@@ -30,6 +31,7 @@ PARTS = 20
 DRIP_SECONDS = 1.0
 
 JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+SESSION_HEAD = JSON_HEAD[:-2] + b"mcp-session-id: canned\r\n\r\n"
 SSE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 ACCEPTED = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n"
 NO_STREAM = b"HTTP/1.1 405 Method Not Allowed\r\nallow: POST, DELETE\r\ncontent-length: 0\r\n\r\n"
@@ -70,12 +72,11 @@ class Answers:
             "serverInfo": info,
             "_meta": {f"{META}serverInfo": info},
         }
-        hello = {"protocolVersion": LEGACY, "capabilities": capabilities, "serverInfo": info}
+        self.hello = {"capabilities": capabilities, "serverInfo": info}
         self.fixed: dict[tuple[str, bool], bytes] = {
             ("tools/list", False): orjson.dumps(listed),
             ("tools/list", True): orjson.dumps({**listed, **cached}),
             ("server/discover", True): orjson.dumps({**discovered, **cached}),
-            ("initialize", False): orjson.dumps(hello),
             ("ping", False): b"{}",
             ("ping", True): b'{"resultType":"complete"}',
         }
@@ -121,11 +122,13 @@ class Connection(asyncio.Protocol):
             self._transport.write(REFUSED % len(text) + text)
         elif method == "tools/call":
             self._call(start, identity, params, modern)
+        elif method == "initialize" and not modern:
+            asked = params.get("protocolVersion")
+            hello = {"protocolVersion": asked if asked in LEGACY_VERSIONS else LEGACY, **self._answers.hello}
+            text = b'%b"result":%b}' % (start, orjson.dumps(hello))
+            self._transport.write(SESSION_HEAD % len(text) + text)
         elif (fixed := self._answers.fixed.get((method, modern))) is not None:
-            session = b"\r\nmcp-session-id: canned" if method == "initialize" else b""
-            size = len(start) + len(fixed) + 10
-            head = JSON_HEAD.replace(b"\r\n\r\n", session + b"\r\n\r\n") if session else JSON_HEAD
-            self._transport.write(b'%b%b"result":%b}' % (head % size, start, fixed))
+            self._json(b'%b"result":%b}' % (start, fixed))
         else:
             self._json(start + b'"error":{"code":-32601,"message":"Method not found"}}')
 
