@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map
 
-from mcp_gateway.protocol import LISTS, TIMED_OUT, Json, RpcError
+from mcp_gateway.protocol import KEYS, LISTS, TIMED_OUT, Json, RpcError
 from mcp_gateway.upstream import Call, Upstream
 
 FAN_OUT_SECONDS = 5.0
@@ -106,7 +106,7 @@ class Catalog:
         for _ in range(MAX_PAGES):
             page = await upstream.request(Call(method, params, safe=True))
             listed = page.get(LISTS[method])
-            items += [item for item in listed if isinstance(item, dict)] if isinstance(listed, list) else []
+            items += _named(upstream.name, method, listed)
             if isinstance(page.get("ttlMs"), int) and page["ttlMs"] > 0:
                 ttl = min(page["ttlMs"] / 1000, MAX_TTL_SECONDS)
             if (cursor := page.get("nextCursor")) is None:
@@ -155,6 +155,15 @@ class Catalog:
         self.forget(server)
         for key in [key for key in self._entries if key[0] == server]:
             del self._entries[key]
+
+
+def _named(server: str, method: str, listed: object) -> list[Json]:
+    """The items that have what they are called by; one that has not must not spoil the list of all servers."""
+    items = listed if isinstance(listed, list) else []
+    named = [item for item in items if isinstance(item, dict) and isinstance(item.get(KEYS[method]), str)]
+    if len(named) < len(items):
+        log.warning("items without a name left out", extra={"server": server, "list": method})
+    return named
 
 
 def _with_valid_headers(server: str, tools: list[Json]) -> list[Json]:

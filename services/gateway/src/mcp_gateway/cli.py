@@ -118,7 +118,7 @@ def main() -> None:
     arguments = parser.parse_args()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     if arguments.command == "hash-key":
         print(digest(getpass.getpass("API key: ") if sys.stdin.isatty() else sys.stdin.readline().strip()))
         return

@@ -15,11 +15,10 @@ from typing import Any
 import orjson
 
 from mcp_gateway.catalog import Catalog
-from mcp_gateway.protocol import INVALID_PARAMS, Json, RpcError
+from mcp_gateway.protocol import INVALID_PARAMS, KEYS, Json, RpcError, encoded
 
 PAGE_ITEMS = 1000
 MAX_KEPT = 256
-_KEYS = {"resources/list": "uri", "resources/templates/list": "uriTemplate"}
 
 
 @dataclass(slots=True)
@@ -66,7 +65,7 @@ class Pages:
         Raises:
             RpcError: the cursor is not one of ours.
         """
-        key = _KEYS.get(method, "name")
+        key = KEYS[method]
         start = 0
         if cursor is not None:
             after, place = _opened(method, cursor)
@@ -77,7 +76,7 @@ class Pages:
                 start = place
         end = start + PAGE_ITEMS
         following = _cursor(method, str(items[end - 1].get(key)), end) if end < len(items) else None
-        page = Page(orjson.Fragment(orjson.dumps(items[start:end])), following, marks, fresh_until, generation)
+        page = Page(orjson.Fragment(encoded(items[start:end])), following, marks, fresh_until, generation)
         if fresh_until:
             if len(self._kept) >= MAX_KEPT:
                 self._kept.clear()

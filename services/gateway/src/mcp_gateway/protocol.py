@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 from mcp_types import (
     CLIENT_CAPABILITIES_META_KEY,
     CLIENT_INFO_META_KEY,
@@ -49,6 +50,13 @@ LISTS = {
     "resources/list": "resources",
     "resources/templates/list": "resourceTemplates",
 }
+# What the items of a list are called by.
+KEYS = {
+    "tools/list": "name",
+    "prompts/list": "name",
+    "resources/list": "uri",
+    "resources/templates/list": "uriTemplate",
+}
 # Results that 2026-07-28 wants ttlMs and cacheScope on (server/utilities/caching).
 CACHEABLE = (*LISTS, "resources/read", "server/discover")
 CALLS = ("tools/call", "prompts/get", "resources/read", "completion/complete")
@@ -75,6 +83,7 @@ __all__ = [
     "INTERNAL_ERROR",
     "INVALID_PARAMS",
     "INVALID_REQUEST",
+    "KEYS",
     "LEGACY",
     "LEGACY_RESOURCE_NOT_FOUND",
     "LEGACY_URL_ELICITATION",
@@ -101,9 +110,22 @@ __all__ = [
     "UNSUPPORTED_PROTOCOL_VERSION",
     "Json",
     "RpcError",
+    "encoded",
     "error",
     "result",
 ]
+
+
+def encoded(value: Any) -> bytes:
+    """JSON.
+
+    Raises:
+        RpcError: it is nested deeper than can be written.
+    """
+    try:
+        return orjson.dumps(value)
+    except TypeError as failure:
+        raise RpcError(INTERNAL_ERROR, f"the message cannot be written: {failure}") from None
 
 
 class RpcError(Exception):

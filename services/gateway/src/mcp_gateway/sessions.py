@@ -103,6 +103,8 @@ class Sealer:
             raw = base64.b64decode(sealed + "=" * (-len(sealed) % 4), b"-_", validate=True)
         except ValueError:
             return None
+        if base64.urlsafe_b64encode(raw).decode().rstrip("=") != sealed:
+            return None  # one value has one spelling
         for cipher in self._ciphers:
             try:
                 text = cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], CONTEXT + purpose.encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 
 KEEPALIVE = b": keep-alive\n\n"
@@ -11,22 +12,36 @@ class TooLarge(Exception):
     """One event is larger than allowed."""
 
 
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+
+
 async def events(chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
     """The data of each event; ``limit`` bounds one event in bytes.
 
     Raises:
         TooLarge: an event exceeds ``limit``.
     """
-    buffer = bytearray()
+    buffer = b""
     data: list[bytes] = []
     size = 0
+    partial = 0
+    first = True
+    parts: list[bytes] = []  # of a line whose end has not come yet
     async for chunk in chunks:
-        seen = len(buffer)  # no line end in there: look at what is new only
-        buffer += chunk
-        start = 0
-        while (end := buffer.find(b"\n", max(start, seen))) >= 0:
-            line = bytes(buffer[start:end]).removesuffix(b"\r")
-            start = end + 1
+        if b"\n" not in chunk and b"\r" not in chunk:
+            parts.append(chunk)
+            partial += len(chunk)
+            if size + partial > limit:
+                raise TooLarge(f"an event of the server is larger than {limit} bytes")
+            continue
+        buffer = b"".join((*parts, chunk))
+        parts.clear()
+        if first:
+            buffer, first = buffer.removeprefix(b"\xef\xbb\xbf"), False
+        # A CR at the end may be half of a CR LF.
+        held = b"\r" if buffer.endswith(b"\r") else b""
+        *lines, rest = _LINE_END.split(buffer.removesuffix(b"\r") if held else buffer)
+        for line in lines:
             if not line:
                 if data:
                     yield b"\n".join(data)
@@ -34,8 +49,12 @@ async def events(chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator[byte
             elif line.startswith(b"data:"):
                 size += len(line)
                 data.append(line[5:].removeprefix(b" "))
-        del buffer[:start]
-        if size + len(buffer) > limit:
+            elif line == b"data":
+                data.append(b"")
+        if rest or held:
+            parts.append(rest + held)
+        partial = len(rest)
+        if size + partial > limit:
             raise TooLarge(f"an event of the server is larger than {limit} bytes")
 
 

@@ -40,6 +40,8 @@ from mcp_gateway.upstream import Call, Client, Upstream
 
 # How long ``initialize`` waits for sessions at sticky servers.
 PIN_SECONDS = 2.0
+# How long a subscription waits for the servers to confirm it.
+SETTLE_SECONDS = 2.0
 CAPABILITY_OF = {
     "tools/list": "tools",
     "prompts/list": "prompts",
@@ -167,6 +169,13 @@ class View:
     async def closing(self) -> None:
         """Wait until streams without an end must end."""
         await self._closed.wait()
+
+    async def settled(self, servers: Iterable[str]) -> None:
+        """Wait until these servers tell what is wanted of them, or cannot."""
+        waiting = [upstream.settled() for name in servers if (upstream := self.upstreams.get(name))]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_SECONDS):
+                await asyncio.gather(*waiting)
 
     async def handle(self, request: Request) -> Json:
         """The result of a request.
@@ -298,6 +307,9 @@ class View:
                 safe = upstream.server.trusted and self._catalog.safe(upstream.name, name)
             params = {**params, "name": name}
         request.server = upstream.name
+        if request.modern and "requestState" in params and upstream.era != MODERN:
+            # Only a server of 2026 gives out states of its own; one of ours would have been opened before.
+            raise RpcError(INVALID_PARAMS, "requestState was tampered with, or its time is over; call without it")
         return await self._send(request, upstream, params, safe, schema)
 
     async def _send(
@@ -441,17 +453,23 @@ class View:
     def _with_merged_uris(upstream: Upstream, result: Json) -> Json:
         """URIs in a result as clients of the merged view must send them back."""
         server = upstream.server.name
-        for content in result.get("contents") or ():
-            if isinstance(content, dict) and "uri" in content:
-                content["uri"] = names.exposed_uri(server, content["uri"])
-        for content in result.get("content") or ():
-            if not isinstance(content, dict):
-                continue
-            if content.get("type") == "resource_link" and "uri" in content:
-                content["uri"] = names.exposed_uri(server, content["uri"])
-            elif content.get("type") == "resource" and "uri" in (content.get("resource") or {}):
-                content["resource"]["uri"] = names.exposed_uri(server, content["resource"]["uri"])
+        for content in _objects(result.get("contents")):
+            _rename_uri(server, content)
+        for content in _objects(result.get("content")):
+            if content.get("type") == "resource_link":
+                _rename_uri(server, content)
+            elif content.get("type") == "resource" and isinstance(content.get("resource"), dict):
+                _rename_uri(server, content["resource"])
         return result
+
+
+def _objects(value: object) -> list[Json]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _rename_uri(server: str, item: Json) -> None:
+    if isinstance(item.get("uri"), str):
+        item["uri"] = names.exposed_uri(server, item["uri"])
 
 
 def _shown(upstream: Upstream, method: str, item: Json) -> bool:

@@ -92,7 +92,7 @@ class Legacy:
         if method == "logging/setLevel":
             return self._set_level(identity, params, state)
         if method in ("resources/subscribe", "resources/unsubscribe"):
-            return self._subscribe(identity, params, principal, state, wanted=method == "resources/subscribe")
+            return await self._subscribe(identity, params, principal, state, wanted=method == "resources/subscribe")
         return Request(
             method,
             params,
@@ -184,7 +184,9 @@ class Legacy:
         state.level = level
         return Reply(200, result(identity, {}))
 
-    def _subscribe(self, identity: Any, params: Json, principal: Principal, state: State, *, wanted: bool) -> Reply:
+    async def _subscribe(
+        self, identity: Any, params: Json, principal: Principal, state: State, *, wanted: bool
+    ) -> Reply:
         """Subscriptions concern the session's streams, those to come as well (2025-11-25 server/resources)."""
         found = self._view.resources_of(principal, [params.get("uri")])
         if not found:
@@ -196,6 +198,7 @@ class Legacy:
                 state.resources.pop(key, None)
         for listener in state.listeners:
             self._hub.change(listener, dict(state.resources))
+        await self._view.settled({server for server, _ in found})
         return Reply(200, result(identity, {}))
 
     async def listen(self, session: Session, principal: Principal, channel: Channel) -> None:
@@ -286,6 +289,9 @@ class _Asking:
         if lacking(self._session.capabilities, method) is not None or not self._channel.streams:
             raise RpcError(METHOD_NOT_FOUND, f"the client did not declare what {method} needs")
 
+    def refusal(self, _method: str) -> None:
+        """The server gets the client's answer, an error if it must be."""
+
     async def ask(self, question: Json, address: Address) -> None:
         """Pass the question on; its id brings the response back to the server by itself."""
         self._check(question["method"])
@@ -307,9 +313,7 @@ class _Asking:
                 self._check(str(question.get("method")) if isinstance(question, dict) else "")
             answers = await asyncio.gather(
                 *(
-                    self._legacy.ask_here(
-                        self._session, self._channel, {k: v for k, v in question.items() if k in ("method", "params")}
-                    )
+                    self._legacy.ask_here(self._session, self._channel, _asked_as_in_2025(question))
                     for question in questions.values()
                 )
             )
@@ -325,3 +329,14 @@ class _Asking:
                 responses[key] = answer.get("result") or {}
             retry["inputResponses"] = responses
         return replace(request, params=retry)
+
+
+def _asked_as_in_2025(question: Json) -> Json:
+    """A question of 2026, with the id that 2025-11-25 wants of an elicitation by URL (schema)."""
+    params = question.get("params")
+    asked: Json = {"method": question["method"]}
+    if isinstance(params, dict):
+        if params.get("mode") == "url":
+            params = {"elicitationId": Sealer.new_id(), **params}
+        asked["params"] = params
+    return asked

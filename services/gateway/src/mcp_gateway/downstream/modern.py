@@ -12,7 +12,7 @@ from mcp.shared.inbound import (
     decode_header_value,
 )
 
-from mcp_gateway.downstream.parking import CAPABILITY_OF, Parking, ParkingClient, binding_of
+from mcp_gateway.downstream.parking import CAPABILITY_OF, Parking, ParkingClient, binding_of, undeclared
 from mcp_gateway.downstream.reply import Channel, Reply
 from mcp_gateway.hub import LISTS_CHANGED, Hub, Listener
 from mcp_gateway.principal import Principal
@@ -96,18 +96,19 @@ class Modern:
             if isinstance(route, InboundLadderRejection):
                 status = ERROR_CODE_HTTP_STATUS.get(route.code, 400)
                 return Reply(status, error(identity, route.code, route.message, route.data))
+            if not isinstance(route.client_capabilities, dict):
+                return Reply(400, error(identity, INVALID_PARAMS, f"{CLIENT_CAPABILITIES_META_KEY} is not an object"))
             if mismatch := _task_mismatch(method, params, headers):
                 return Reply(400, error(identity, HEADER_MISMATCH, mismatch))
         if method in LEGACY_ONLY:
             return _refusal(identity, RpcError(METHOD_NOT_FOUND, f"Method not found: {method}"))
         meta = params["_meta"]
-        capabilities = meta[CLIENT_CAPABILITIES_META_KEY]
         level = meta.get(LOG_LEVEL_META_KEY)
         return Request(
             method,
             params,
             principal,
-            capabilities=capabilities if isinstance(capabilities, dict) else {},
+            capabilities=meta[CLIENT_CAPABILITIES_META_KEY],
             modern=True,
             headers=headers,
             log_level=level if level in LOG_LEVELS else None,
@@ -130,7 +131,7 @@ class Modern:
             value.setdefault("ttlMs", 0)
             value.setdefault("cacheScope", "private")
         meta = value.get("_meta")
-        if meta is None:
+        if not isinstance(meta, dict):
             value["_meta"] = {SERVER_INFO_META_KEY: GATEWAY_INFO}
         elif SERVER_INFO_META_KEY not in meta:
             value["_meta"] = {SERVER_INFO_META_KEY: GATEWAY_INFO, **meta}
@@ -139,7 +140,7 @@ class Modern:
     async def _handle(self, request: Request, channel: Channel) -> Json:
         """The view's result. A call whose server may ask the client in the middle of it can be parked."""
         if request.method not in INPUT_METHODS:
-            request.client = _Listening(channel)
+            request.client = _Listening(channel, request.capabilities)
             return await self._view.handle(request)
         params = request.params
         if "requestState" in params and (held := self._parking.open(params["requestState"])):
@@ -148,7 +149,7 @@ class Modern:
                 held[0], self._binding(request), responses if isinstance(responses, dict) else {}, channel
             )
         if not any(capability in request.capabilities for capability in CAPABILITY_OF.values()):
-            request.client = _Listening(channel)
+            request.client = _Listening(channel, request.capabilities)
             return await self._view.handle(request)
         request.client = client = ParkingClient(request.capabilities, channel)
         return await self._parking.run(client, self._view.handle(request), self._binding(request))
@@ -177,15 +178,24 @@ class Modern:
         if uris is not None:
             granted["resourceSubscriptions"] = list(resources.values())
 
+        early: list[tuple[str, Json]] | None = []  # news from before the acknowledgment, which must come first
+
         def put(method: str, params: Json) -> None:
+            if early is not None:
+                early.append((method, params))
+                return
             meta = params.get("_meta")
             params = {**params, "_meta": {**(meta if isinstance(meta, dict) else {}), **tag}}
             channel.put({"jsonrpc": "2.0", "method": method, "params": params})
 
-        put("notifications/subscriptions/acknowledged", {"notifications": granted})
         listener = Listener(self._view.servers_of(request.principal), put, frozenset(lists), resources)
         self._hub.add(listener)
         try:
+            await self._view.settled({server for server, _ in resources})
+            waiting, early = early or [], None
+            put("notifications/subscriptions/acknowledged", {"notifications": granted})
+            for news in waiting:
+                put(*news)
             await self._view.closing()
         finally:
             self._hub.remove(listener)
@@ -193,18 +203,22 @@ class Modern:
 
 
 class _Listening:
-    """A client that takes what precedes its response and cannot be asked anything."""
+    """A client that takes what precedes its response and declared nothing that it could be asked."""
 
-    __slots__ = ("_channel",)
+    __slots__ = ("_capabilities", "_channel")
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, capabilities: Json) -> None:
         self._channel = channel
+        self._capabilities = capabilities
 
     async def notify(self, message: Json) -> None:
         await self._channel.send(message)
 
+    def refusal(self, method: str) -> RpcError:
+        return undeclared(self._capabilities, method) or RpcError(METHOD_NOT_FOUND, f"nobody can be asked {method}")
+
     async def ask(self, question: Json, _address: object) -> Json:
-        raise RpcError(METHOD_NOT_FOUND, f"the client did not declare what {question['method']} needs")
+        raise self.refusal(question["method"])
 
 
 def _is_plain(method: Any, params: Any, meta: Any, headers: Mapping[str, str]) -> bool:

@@ -54,6 +54,18 @@ def lacking(capabilities: Json, method: str) -> Json | None:
     return None if needed in capabilities else {needed: {}}
 
 
+def undeclared(capabilities: Json, method: str) -> RpcError | None:
+    """The error that a client of 2026-07-28 gets in place of what it did not declare (basic/index, "Capabilities")."""
+    needed = lacking(capabilities, method)
+    if needed is None:
+        return None
+    return RpcError(
+        MISSING_REQUIRED_CLIENT_CAPABILITY,
+        f"the server asks for {method}, which the client did not declare",
+        {"requiredCapabilities": needed},
+    )
+
+
 class Parking:
     """Where the calls stand; one per gateway.
 
@@ -154,17 +166,22 @@ class ParkingClient:
         if self.channel:
             await self.channel.send(message)
 
+    def refusal(self, method: str) -> RpcError | None:
+        """The client must have declared what it is asked."""
+        return undeclared(self._capabilities, method)
+
     async def ask(self, question: Json, address: Address) -> Json:
         """Have the question asked with the next result, and wait for the answer."""
         method = question["method"]
-        if (needed := lacking(self._capabilities, method)) is not None:
-            raise RpcError(
-                MISSING_REQUIRED_CLIENT_CAPABILITY, f"the client cannot {method}", {"requiredCapabilities": needed}
-            )
         self._count += 1
         key = f"{address.server}-{self._count}"
         params = question.get("params")
-        self.questions[key] = {"method": method, **({"params": params} if isinstance(params, dict) else {})}
+        if isinstance(params, dict):
+            # 2026-07-28 has no such key (schema, ElicitRequestURLParams).
+            params = {name: value for name, value in params.items() if name != "elicitationId"}
+            self.questions[key] = {"method": method, "params": params}
+        else:
+            self.questions[key] = {"method": method}
         future = self.answers[key] = asyncio.get_running_loop().create_future()
         self.asked.set()
         return result(question["id"], await future)

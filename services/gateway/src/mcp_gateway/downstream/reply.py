@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-import orjson
-
 from mcp_gateway import sse
 from mcp_gateway.net.messages import Response
 from mcp_gateway.net.server import Exchange
-from mcp_gateway.protocol import Json
+from mcp_gateway.protocol import Json, RpcError, encoded, error
 
 KEEPALIVE_SECONDS = 10.0
 # Proxies in between must not hold events back (nginx's name for it, which others understand as well).
@@ -32,8 +30,7 @@ class Reply:
 
     def response(self) -> Response:
         """As it leaves."""
-        body = b"" if self.message is None else orjson.dumps(self.message)
-        return Response(self.status, body, headers=self.headers)
+        return Response(self.status, b"" if self.message is None else _bytes(self.message), headers=self.headers)
 
 
 class Channel:
@@ -66,13 +63,13 @@ class Channel:
         """Send a message as an event; without effect where the client takes none."""
         if self.streams and not self._exchange.gone:
             self.open()
-            await self._exchange.send(sse.event(orjson.dumps(message)))
+            await self._exchange.send(sse.event(_bytes(message)))
 
     def put(self, message: Json) -> None:
         """The same without waiting for a client that is slow to take it."""
         if self.streams and not self._exchange.gone:
             self.open()
-            self._exchange.put(sse.event(orjson.dumps(message)))
+            self._exchange.put(sse.event(_bytes(message)))
 
     def keep_alive(self, now: float) -> None:
         """Say something where nothing was said for long, lest something in between give up."""
@@ -92,5 +89,14 @@ class Channel:
         messages = reply.message if reply and isinstance(reply.message, list) else [reply.message] if reply else []
         for message in messages:
             if message is not None:
-                exchange.put(sse.event(orjson.dumps(message)))
+                exchange.put(sse.event(_bytes(message)))
         exchange.finish()
+
+
+def _bytes(message: Json | list[Json]) -> bytes:
+    """JSON of a reply, or of an error where a server sent what cannot be passed on."""
+    try:
+        return encoded(message)
+    except RpcError as failure:
+        identity = message.get("id") if isinstance(message, dict) else None
+        return encoded(error(identity, failure.code, failure.message))

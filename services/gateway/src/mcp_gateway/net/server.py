@@ -206,7 +206,14 @@ class Connection(asyncio.Protocol):
         self._headers[key] = text
 
     def on_headers_complete(self) -> None:
-        if int(self._headers.get("content-length") or 0) > MAX_BODY_BYTES:
+        version = self._parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            self._refuse(505, "HTTP/1.1 is spoken here")
+        elif ("host" not in self._headers and version == "1.1") or (self._repeated and "host" in self._repeated):
+            self._refuse(400, "Host is missing or given twice")  # RFC 9112, section 3.2
+        elif "content-encoding" in self._headers:
+            self._refuse(415, "the body must not be compressed")
+        elif int(self._headers.get("content-length") or 0) > MAX_BODY_BYTES:
             self._refuse(413, f"the body is larger than {MAX_BODY_BYTES} bytes")
         elif self._headers.get("expect", "").lower() == "100-continue" and not self._exchange:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -227,9 +234,14 @@ class Connection(asyncio.Protocol):
         if self._refusal:
             return
         raw, _, query = self._url.partition(b"?")
-        if not raw.startswith(b"/"):  # absolute form (RFC 9112, section 3.2.2)
+        if not raw.startswith(b"/"):
             with contextlib.suppress(httptools.HttpParserInvalidURLError):
-                raw = httptools.parse_url(raw).path or b"/"
+                # Its authority is what counts, whatever Host says (RFC 9112, section 3.2.2).
+                target = httptools.parse_url(raw)
+                raw = target.path or b"/"
+                if target.host:
+                    port = f":{target.port}" if target.port else ""
+                    self._headers["host"] = target.host.decode("latin-1") + port
         path = raw.decode("latin-1")
         if "%" in path:
             path = unquote(path)

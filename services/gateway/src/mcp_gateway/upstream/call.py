@@ -22,6 +22,9 @@ class Client(Protocol):
     async def notify(self, message: Json) -> None:
         """Take a notification that belongs to the call."""
 
+    def refusal(self, method: str) -> RpcError | None:
+        """Why a call whose server asks this cannot go on; None where the server may be answered."""
+
     async def ask(self, question: Json, address: Address) -> Json | None:
         """Take a request of the server (sampling, elicitation, roots).
 
@@ -103,9 +106,16 @@ class Relay:
         return meta
 
     async def take(self, message: Json) -> None:
-        """Take a notification, or a request, of the server."""
+        """Take a notification, or a request, of the server.
+
+        Raises:
+            RpcError: the server wants what the client cannot do.
+        """
         method = message["method"]
         if "id" in message:
+            client = self._call.client
+            if client and method != "ping" and (refusal := client.refusal(method)):
+                raise refusal
             task = asyncio.ensure_future(self._question(message))
             self.questions.add(task)
             task.add_done_callback(self.questions.discard)

@@ -175,7 +175,7 @@ class LegacySessions:
         relay.respond = lambda message: asyncio.ensure_future(self._wire.send(session.url, message, headers))
         try:
             answer = await self._wire.request(session.url, body, headers, relay.take)
-        except (asyncio.CancelledError, TimeoutError):
+        except (asyncio.CancelledError, TimeoutError, RpcError):
             # A disconnect does not cancel in 2025 (basic/transports), this does (basic/utilities/cancellation).
             note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": identity}}
             self._background(quietly(self._wire.send(session.url, note, headers), CLOSING_SECONDS))
@@ -199,9 +199,9 @@ class LegacySessions:
         }
         await self._wire.request(session.url, body, session.headers(), None)
 
-    async def listen(self, session: UpstreamSession, take: Take) -> Answer:
+    async def listen(self, session: UpstreamSession, take: Take, opened: Callable[[], None] | None = None) -> Answer:
         """The session's own stream, up to its end (2025-11-25 basic/transports, "Listening for Messages")."""
-        return await self._wire.stream(session.url, None, session.headers(), take)
+        return await self._wire.stream(session.url, None, session.headers(), take, opened)
 
     async def relay(self, session: UpstreamSession, call: Call, changed: Changed) -> Answer:
         """The same for a client session: what comes is the client's."""

@@ -117,6 +117,10 @@ class Upstream:
         """Tell ``changed`` of updates of these resources."""
         self._watched.want(uris)
 
+    async def settled(self) -> None:
+        """Wait until it tells what is wanted of it, or cannot."""
+        await self._watched.settled.wait()
+
     def _background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
@@ -174,6 +178,11 @@ class Upstream:
                 waited = round(time.perf_counter() - start, 1)
                 self.last_error = f"{replica.address}: no answer to {call.method} within {waited:g} s"
                 raise RpcError(TIMED_OUT, f"server {self.name}: {self.last_error}; it may still run") from failure
+            except RpcError as failure:
+                if failure.code != UNAVAILABLE:
+                    raise  # the server's own
+                self.last_error = f"{replica.address}: {failure.message}"
+                raise RpcError(UNAVAILABLE, f"server {self.name}: {failure.message}", failure.data) from failure
             except ExchangeError as failure:
                 self._failed(replica, failure)
                 if not call.safe:

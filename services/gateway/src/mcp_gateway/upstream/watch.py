@@ -47,11 +47,15 @@ class Watch:
         self._uris: frozenset[str] = frozenset()
         self._again = asyncio.Event()
         self._listening = False
+        # Whether it tells what was wanted last, or cannot.
+        self.settled = asyncio.Event()
+        self.settled.set()
 
     def want(self, uris: frozenset[str]) -> None:
         """Tell of these resources from now on."""
         if uris != self._uris:
             self._uris = uris
+            self.settled.clear()
             self._again.set()
 
     def wake(self) -> None:
@@ -99,6 +103,8 @@ class Watch:
             pause = min(MAX_RETRY_SECONDS, pause * 2) * random.uniform(0.8, 1.2)
 
     async def _pause(self, seconds: float) -> None:
+        if not self._again.is_set():
+            self.settled.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._again.wait()
@@ -113,7 +119,7 @@ class Watch:
                 await self._sessions.subscribe(session, self._uris)
             except RpcError as refusal:
                 log.info("no subscription", extra={"server": self._name, "error": refusal.message})
-            answer = await self._sessions.listen(session, self._take)
+            answer = await self._sessions.listen(session, self._take, self.settled.set)
             if answer.status in (400, 404):
                 self._sessions.forget(session, "")
                 return answer.status == 404  # the session is gone; a new one may listen
@@ -137,7 +143,9 @@ class Watch:
 
     async def _take(self, message: Json) -> None:
         params = message.get("params")
-        if "id" not in message:
+        if message["method"] == "notifications/subscriptions/acknowledged":
+            self.settled.set()
+        elif "id" not in message:
             self._changed(message["method"], params if isinstance(params, dict) else {})
 
 

@@ -17,7 +17,7 @@ import orjson
 from mcp_gateway.config import Server
 from mcp_gateway.net import client as net
 from mcp_gateway.net.client import Broken, Client
-from mcp_gateway.protocol import UNAVAILABLE, Json, RpcError
+from mcp_gateway.protocol import UNAVAILABLE, Json, RpcError, encoded
 from mcp_gateway.sse import TooLarge, events
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
@@ -28,6 +28,7 @@ STREAM_SECONDS = 3600.0
 # How long a server may wait for the answer to what it asks its client.
 QUESTION_SECONDS = 600.0
 
+_ACCEPT = b"accept: application/json, text/event-stream\r\naccept-encoding: identity\r\n"
 # These say nothing about what a server speaks: who may, how often, how much.
 _ERALESS_STATUS = (401, 403, 408, 413, 429)
 
@@ -95,8 +96,8 @@ class Wire:
             host = self._server.host_header or parts.netloc.rpartition("@")[2]
             if len(self._targets) > 1024:
                 self._targets.clear()
-            head = f" {path} HTTP/1.1\r\nhost: {host}\r\naccept: application/json, text/event-stream\r\n".encode()
-            known = self._targets[url] = (parts, head + self._common)
+            head = f" {path} HTTP/1.1\r\nhost: {host}\r\n".encode()
+            known = self._targets[url] = (parts, head + _ACCEPT + self._common)
         return known[0], method + known[1]
 
     async def request(self, url: str, body: Json, headers: Mapping[str, str], take: Take | None) -> Answer:
@@ -134,7 +135,14 @@ class Wire:
             answer.close()
         raise Broken("the event stream ended without a response")
 
-    async def stream(self, url: str, body: Json | None, headers: Mapping[str, str], take: Take) -> Answer:
+    async def stream(
+        self,
+        url: str,
+        body: Json | None,
+        headers: Mapping[str, str],
+        take: Take,
+        opened: Callable[[], None] | None = None,
+    ) -> Answer:
         """Open a stream that lasts: GET where ``body`` is None, else POST; returns when it ends.
 
         Returns:
@@ -148,6 +156,8 @@ class Wire:
             answer = await self._post(url, body, headers, silence, total)
         if not answer.streams:
             return Answer(answer.status, None, _parsed(await answer.read(MAX_MESSAGE_BYTES) or b""))
+        if opened:
+            opened()
         try:
             async for message in _messages(answer):
                 if "method" in message:
@@ -172,7 +182,7 @@ class Wire:
 
     async def _post(self, url: str, body: Json, headers: Mapping[str, str], silence: float, total: float) -> net.Answer:
         origin, head = self._head(b"POST", url)
-        return await self._client.send(origin, _request(head, headers, orjson.dumps(body)), silence, total)
+        return await self._client.send(origin, _request(head, headers, encoded(body)), silence, total)
 
 
 def _request(head: bytes, headers: Mapping[str, str], body: bytes) -> bytes:

@@ -1,0 +1,164 @@
+"""Every fault of a server: its clients are told in time, nobody else notices, and the gateway is well afterwards."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+
+from faults.behaviours import FAULTS
+from faults.eras import LIARS
+from faults.fault import Fault
+from faults.rig import Caller, Rig
+from mcp_gateway.protocol import BUSY, TIMED_OUT, UNAVAILABLE
+
+CASES = [(era, fault) for fault in FAULTS.values() for era in fault.eras if fault.times]
+# What lies between the gateway's own deadline and its answer: sending it, on a machine with other things to do.
+SLACK_SECONDS = 6.0
+# Connections that a pool may keep open to the one server that was just called.
+POOLED = 6
+OWN_CODES = (UNAVAILABLE, BUSY, TIMED_OUT, -32603)
+
+
+def site(era: str, fault: Fault) -> str:
+    return f"{era[0]}-{fault.name}"[:32]
+
+
+@pytest.fixture(scope="module")
+def under_faults(rig: Callable[..., Rig]) -> Rig:
+    """One gateway, a server for each fault and era."""
+    names = [site(era, fault) for era, fault in CASES]
+    assert len(set(names)) == len(names)
+    sites = [{"name": site(era, f), "era": era, "on": {"tools/call": f.name}} for era, f in CASES]
+    limits = {site(era, f): {"timeout_seconds": f.silence, "max_seconds": f.limit} for era, f in CASES}
+    return rig(sites, limits)
+
+
+@pytest.fixture(scope="module")
+def callers(under_faults: Rig) -> list[Caller]:
+    return [Caller(under_faults.gateway.url, era, timeout=60) for era in ("modern", "legacy")]
+
+
+def told(message: dict[str, Any]) -> str:
+    """What the client saw, in a line."""
+    if "error" in message:
+        return f"{message['error']['code']} {message['error']['message']}"
+    return f"result {json.dumps(message['result'])}"
+
+
+def explains(failure: dict[str, Any], server: str, cause: str) -> bool:
+    """Whether an error says which server failed and why; one of the server's own is handed on as it is."""
+    text = failure["message"]
+    return failure["code"] not in OWN_CODES or bool(server in text and re.search(cause, text, re.IGNORECASE))
+
+
+@pytest.mark.parametrize(("era", "fault"), CASES, ids=[f"{fault.name}-{era}" for era, fault in CASES])
+def test_a_fault(under_faults: Rig, callers: list[Caller], seen: Callable[..., None], era: str, fault: Fault) -> None:
+    name, probe = site(era, fault), under_faults.probe
+    assert probe
+    before, failed, answered = under_faults.now(), len(probe.failures), probe.answered
+    under_faults.forget_peak()
+
+    def one(number: int) -> tuple[dict[str, Any], float]:
+        arguments, start = {"nonce": f"{name}-{number}"}, time.monotonic()
+        message = callers[number % 2].call(f"{name}__act", arguments, number, progressToken=f"p{number}")
+        return message, time.monotonic() - start
+
+    with concurrent.futures.ThreadPoolExecutor(fault.times if fault.at_once else 1) as pool:
+        answers = list(pool.map(one, range(fault.times)))
+    seconds = max(taken for _, taken in answers)
+    rise = under_faults.peak_mb() - before.resident_mb
+    seen("faults of servers", f"{fault.name} ({era})", told(answers[0][0]), f"{seconds:5.2f} s {rise:4.0f} MB")
+
+    for message, taken in answers:
+        assert taken < fault.limit + SLACK_SECONDS
+        assert "POISON" not in str(message)
+        if fault.expect != "either":
+            assert fault.expect in message, told(message)
+        if "error" in message and fault.expect != "result":
+            assert explains(message["error"], name, fault.cause), told(message)
+    assert rise < fault.peak_mb
+    report = under_faults.sites()[name]
+    assert max(report["sent"].values()) <= fault.sends, "a call that may have run was sent again"
+    assert not {"cookie", "redirect followed"} & set(report["hits"])
+
+    # A second round: what a fault left behind on a kept connection would show now.
+    under_faults.change(name, on={})
+    wait = time.monotonic() + 40  # a replica that was set aside comes back
+    while "result" not in (message := callers[0].call(f"{name}__act", {"nonce": "after"}, 77)):
+        assert time.monotonic() < wait, f"the server is well again, its clients are not: {told(message)}"
+        time.sleep(0.1)
+    assert "POISON" not in str(message)
+    probe.rounds(4)
+    assert probe.failures[failed:] == [] and probe.answered > answered
+    under_faults.is_well(before, POOLED)
+
+
+# -- servers that are wrong before they are called ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def under_liars(rig: Callable[..., Rig]) -> Rig:
+    """Another gateway: these are met when it starts, and by everyone's merged list."""
+    sites = [{"name": name[:32], "era": liar.era, "on": liar.on} for name, liar in LIARS.items()]
+    limits = {name[:32]: {"timeout_seconds": 1.5, "max_seconds": 3} for name in LIARS}
+    return rig(sites, limits)
+
+
+@pytest.fixture(scope="module")
+def offered(under_liars: Rig) -> tuple[httpx2.Response, float]:
+    """The merged list over all of them, and what it took in seconds."""
+    start = time.monotonic()
+    answer = Caller(under_liars.gateway.url, "modern").post("tools/list", {}, 5)
+    return answer, time.monotonic() - start
+
+
+def test_the_merged_list_survives_all_of_them(
+    under_liars: Rig, offered: tuple[httpx2.Response, float], seen: Callable[..., None]
+) -> None:
+    answer, seconds = offered
+    message = Caller(under_liars.gateway.url, "modern").well_formed(answer, 5)
+    assert seconds < 5 + SLACK_SECONDS
+    result = message["result"]
+    names = [tool["name"] for tool in result["tools"]]
+    assert {"good__act", "good__look", "good-old__act", "good-old__look"} <= set(names)
+    for name in names:
+        assert re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name), name
+    wrong = [
+        f"{name}: {'missing' if liar.listed else 'there'}"
+        for name, liar in LIARS.items()
+        if liar.listed is not None and (f"{name[:32]}__act" in names) != liar.listed
+    ]
+    partial = next((v for k, v in (result.get("_meta") or {}).items() if k.endswith("/partial")), [])
+    what = f"{len(names)} tools; partial: {', '.join(partial)}"
+    seen("servers that lie", "merged tools/list", what, f"{seconds:5.2f} s")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", LIARS)
+def test_a_liar(under_liars: Rig, offered: object, seen: Callable[..., None], name: str) -> None:
+    liar, probe = LIARS[name], under_liars.probe
+    assert probe
+    before, failed = under_liars.now(), len(probe.failures)
+    for number, era in enumerate(("modern", "legacy", "modern")):
+        start = time.monotonic()
+        caller = Caller(under_liars.gateway.url, era)
+        message = caller.call(f"{name[:32]}__act", {"nonce": f"{number}", "p0": "a\r\nb: c", "p3": "x"}, number)
+        seconds = time.monotonic() - start
+        assert seconds < 20 + SLACK_SECONDS
+        if liar.expect != "either":
+            assert liar.expect in message, told(message)
+        if "error" in message:
+            assert explains(message["error"], name[:32], liar.cause), told(message)
+    seen("servers that lie", name, told(message), f"{seconds:5.2f} s")
+    report = under_liars.sites()[name[:32]]
+    assert max(report["sent"].values(), default=0) <= 2
+    probe.rounds(4)
+    assert probe.failures[failed:] == []
+    under_liars.is_well(before, POOLED)
