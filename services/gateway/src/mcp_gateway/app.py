@@ -29,7 +29,7 @@ from mcp_gateway.net.server import Exchange
 from mcp_gateway.net.server import Server as HttpServer
 from mcp_gateway.protocol import INVALID_REQUEST, Json, error
 from mcp_gateway.sessions import Sealer
-from mcp_gateway.upstream import Upstream
+from mcp_gateway.upstream.server import Commons, Upstream
 from mcp_gateway.views import View
 
 READY_GRACE_SECONDS = 20.0
@@ -59,6 +59,7 @@ class Gateway:
         self._endpoints: dict[str, Endpoint] = {}
         self._catalog = Catalog(config.list_ttl_seconds)
         self._sealer = Sealer(config.session_keys, config.session_ttl_seconds)
+        self._commons = Commons(config, self._client, self.metrics)
         self._hub = Hub(self._wanted)
         self._parking = Parking(self._sealer, "")
         self._closed = asyncio.Event()
@@ -80,6 +81,7 @@ class Gateway:
         Servers whose part did not change keep their connections, sessions and lists.
         """
         self._catalog.configure(config.list_ttl_seconds)
+        self._commons.configure(config)
         self._auth = Authenticator(config.api_keys)
         self._apply(config)
         log.info("configuration changed", extra={"servers": [server.name for server in config.servers]})
@@ -111,7 +113,7 @@ class Gateway:
             del self._endpoints[path]
 
     def _met(self, server: Server) -> Upstream:
-        upstream = Upstream(server, self._client, self.metrics, self.config.session_ttl_seconds)
+        upstream = Upstream(server, self._commons)
         upstream.changed = partial(self._changed, server.name)
         upstream.start()
         return upstream
@@ -209,8 +211,15 @@ class Gateway:
         for name, upstream in self._upstreams.items():
             tools = self._catalog.known(name, "tools/list")
             replicas = [
-                {"address": r.address, "healthy": r.healthy, "inflight": r.inflight}
-                for r in upstream.replicas.by_url.values()
+                {
+                    "address": r.address,
+                    "healthy": r.healthy,
+                    "state": r.state,
+                    "breaker": r.breaker.state,
+                    "inflight": r.inflight,
+                    "latency_ms": round(r.latency * 1000, 1),
+                }
+                for r in upstream.all_replicas
             ]
             servers.append(
                 {

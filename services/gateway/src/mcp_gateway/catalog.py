@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map
 
 from mcp_gateway.protocol import KEYS, LISTS, TIMED_OUT, Json, RpcError
-from mcp_gateway.upstream import Call, Upstream
+from mcp_gateway.upstream.call import Call
+from mcp_gateway.upstream.server import Upstream
 
 FAN_OUT_SECONDS = 5.0
 MAX_PAGES = 100

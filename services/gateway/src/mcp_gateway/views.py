@@ -36,7 +36,8 @@ from mcp_gateway.protocol import (
     RpcError,
 )
 from mcp_gateway.sessions import Address, Pin, Sealer, Session
-from mcp_gateway.upstream import Call, Client, Upstream
+from mcp_gateway.upstream.call import Call, Client
+from mcp_gateway.upstream.server import Upstream
 
 # How long ``initialize`` waits for sessions at sticky servers.
 PIN_SECONDS = 2.0
