@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -21,11 +20,29 @@ Start = Callable[..., Running]
 CLIENTS = suite.HERE / "clients"
 FIXTURES = suite.HERE / "fixtures"
 # Features that a client of an era has; what an SDK itself cannot do is in UNABLE.
-BOTH = (
-    "session list_tools call error_result progress logging resources read read_unknown prompts completion sampling "
-    "elicitation_form elicitation_url roots several_questions prompt_that_asks cancellation lists_changed "
-    "resource_updated reconnect"
-).split()
+BOTH = [
+    "session",
+    "list_tools",
+    "call",
+    "error_result",
+    "progress",
+    "logging",
+    "resources",
+    "read",
+    "read_unknown",
+    "prompts",
+    "completion",
+    "sampling",
+    "elicitation_form",
+    "elicitation_url",
+    "roots",
+    "several_questions",
+    "prompt_that_asks",
+    "cancellation",
+    "lists_changed",
+    "resource_updated",
+    "reconnect",
+]
 LEGACY = ("ping", "end")
 PROGRAMS: dict[str, tuple[str, str]] = {
     "python2-modern": ("python2.py", MODERN),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+
 from conformance import packages
 
 HERE = Path(__file__).resolve().parent

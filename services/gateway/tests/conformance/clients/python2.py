@@ -39,7 +39,7 @@ async def on_sample(_context: Any, params: Any) -> CreateMessageResult:
 async def on_elicit(_context: Any, params: Any) -> ElicitResult:
     if isinstance(params, ElicitRequestURLParams):
         return ElicitResult(action="accept")
-    return ElicitResult(action="accept", content={key: "filled" for key in params.requested_schema["properties"]})
+    return ElicitResult(action="accept", content=dict.fromkeys(params.requested_schema["properties"], "filled"))
 
 
 async def on_roots(_context: Any) -> ListRootsResult:
