@@ -1,4 +1,4 @@
-"""The file of pinned tool definitions: its format, hashes of definitions, reading it, and writing it whole or not at all.
+"""The file of pinned tool definitions: its format, the hashes, reading it, and writing it whole or not at all.
 
 Several gateway replicas and the command line may share a file: each writer takes a lock, reads what is there, puts
 its own changes on top, and replaces the file.

@@ -130,7 +130,7 @@ def _accept(options: argparse.Namespace) -> int:
             waiting = [f"{s} {t}" for s, t, _, _ in _waiting(entries, None, None)]
             refused = (
                 f"nothing waits of {options.tool!r} of {options.server!r} "
-                f"(waiting: {', '.join(waiting) or 'nothing'}); give all 64 digits to pin a definition that is not there"
+                f"(waiting: {', '.join(waiting) or 'nothing'}); give all 64 digits to pin what is not there"
             )
         return {**entries, key: Entry(accepted)} if accepted else entries
 
