@@ -14,8 +14,8 @@ from random import Random
 import pytest
 
 from mcp_gateway import names
-from mcp_gateway.auth import Authenticator, digest
-from mcp_gateway.config import ApiKey, parse
+from mcp_gateway.auth import ApiKey, Authenticator, AuthSettings, Unauthorized, digest
+from mcp_gateway.config import parse
 from mcp_gateway.downstream import is_modern
 from mcp_gateway.metrics import Metrics
 from mcp_gateway.policy import ToolPolicy
@@ -98,7 +98,7 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
 
 def test_the_shortest_configuration() -> None:
     config = parse({"servers": [SERVER]})
-    assert (config.host, config.api_keys, config.servers[0].urls) == ("127.0.0.1", (), (SERVER["url"],))
+    assert (config.host, config.auth.api_keys, config.servers[0].urls) == ("127.0.0.1", (), (SERVER["url"],))
 
 
 # -- sealing -----------------------------------------------------------------------------------------------------------
@@ -184,7 +184,14 @@ def test_policy(allow: tuple[str, ...], deny: tuple[str, ...], permitted: list[s
 )
 def test_keys(headers: dict[str, str], principal: str | None) -> None:
     keys = (ApiKey("first", digest("one")), ApiKey("second", digest("two")))
-    assert Authenticator(keys).principal(headers) == principal
+    asked = Authenticator(AuthSettings(api_keys=keys)).authenticate(
+        headers.get("authorization", ""), headers.get("x-api-key", ""), "/mcp"
+    )
+    if principal is None:
+        with pytest.raises(Unauthorized):
+            asyncio.run(asked)
+    else:
+        assert asyncio.run(asked).name == principal
 
 
 # -- event streams -----------------------------------------------------------------------------------------------------

@@ -365,8 +365,12 @@ def test_the_end_waits_for_the_call_in_flight(gateway: Start, fleet: list[dict[s
 def test_a_server_without_replicas_is_not_waited_for(launch: Start, fixture_server: Start, tmp_path: Path) -> None:
     """A gateway that starts beside a server that is not up yet serves the others; one that hangs it waits for."""
     absent = {"name": "absent", "dns": {"name": "absent.invalid", "port": 8000}}
-    start = time.monotonic()
-    running = serve(launch, tmp_path, [{"name": "fix", "url": f"{fixture_server().url}/mcp"}, absent])
+    servers = [{"name": "fix", "url": f"{fixture_server().url}/mcp"}, absent]
+    port, path = free_port(), tmp_path / "gateway.json"
+    path.write_text(json.dumps({"listen": {"port": port}, "servers": servers}))
+    running = launch(sys.executable, "-m", "mcp_gateway", "serve", "--config", str(path), port=port)
+    start = time.monotonic()  # it listens
+    wait_until(lambda: httpx2.get(f"{running.url}/readyz").status_code == 200, "the gateway is ready")
     assert time.monotonic() - start < 15
     assert "result" in Modern(running.url).call("fix__add", {"a": 1, "b": 2})
     refused = Modern(running.url).call("absent__x", {})

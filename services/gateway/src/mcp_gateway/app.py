@@ -18,13 +18,13 @@ from typing import Any
 
 import orjson
 
-from mcp_gateway.auth import Authenticator
+from mcp_gateway.auth import Unauthorized, metadata
 from mcp_gateway.backend import Backend
 from mcp_gateway.catalog import Catalog
 from mcp_gateway.config import Config, Server
 from mcp_gateway.console import Console
 from mcp_gateway.downstream.parking import Parking
-from mcp_gateway.endpoint import Endpoint, Shared
+from mcp_gateway.endpoint import Endpoint, Shared, unauthorized
 from mcp_gateway.hub import Hub
 from mcp_gateway.metrics import Metrics
 from mcp_gateway.net.client import Client
@@ -58,7 +58,6 @@ class Gateway:
         self.metrics = Metrics()
         self.draining = False
         self.http = HttpServer(self.handle, _unreadable)
-        self._auth = Authenticator(config.api_keys)
         self._started = 0.0
         self._client = Client()
         self._upstreams: dict[str, Upstream] = {}
@@ -70,7 +69,7 @@ class Gateway:
         self._parking = Parking(self._sealer, "")
         self._closed = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._shared = Shared(config, self._auth, self.metrics)
+        self._shared = Shared(config, self.metrics)
         backend = Backend(
             self.status,
             lambda: list(self._shared.errors)[::-1],
@@ -86,6 +85,7 @@ class Gateway:
         """Begin to look for the servers."""
         self._client.start()
         self._started = time.monotonic()
+        self._shared.audit.start()
         self._apply(self.config)
         self.background(self._tick())
 
@@ -98,13 +98,14 @@ class Gateway:
             self._catalog.review(Pins(config.pinning))
         self._catalog.configure(config.list_ttl_seconds)
         self._commons.configure(config)
-        self._auth = Authenticator(config.api_keys)
+        self._shared.auth.update(config.auth)
+        self._shared.audit.update(config.audit)
         self._apply(config)
         log.info("configuration changed", extra={"servers": [server.name for server in config.servers]})
 
     def _apply(self, config: Config) -> None:
         self.config = config
-        self._shared.config, self._shared.auth = config, self._auth
+        self._shared.config = config
         before, self._upstreams = self._upstreams, {}
         for server in config.servers:
             old = before.get(server.name)
@@ -135,14 +136,24 @@ class Gateway:
         return upstream
 
     def _view(self, path: str, upstreams: dict[str, Upstream], *, merged: bool) -> View:
-        search = self.config.search
-        return View(path, upstreams, self._catalog, self._sealer, self._closed, search, merged=merged)
+        return View(
+            path,
+            upstreams,
+            self._catalog,
+            self._sealer,
+            self._closed,
+            self.config.search,
+            self.config.profiles,
+            self._shared.limiter,
+            merged=merged,
+        )
 
     def _changed(self, server: str, method: str, params: Json) -> None:
         """A server says that something of its changed."""
         if method.endswith("/list_changed"):
             self._catalog.forget(server)
-        self._hub.publish(server, method, params)
+        # What the server says of our subscription concerns nobody else's.
+        self._hub.publish(server, method, {key: value for key, value in params.items() if key != "_meta"})
 
     def _wanted(self, server: str) -> None:
         if upstream := self._upstreams.get(server):
@@ -184,6 +195,8 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(upstream.stop() for upstream in self._upstreams.values()))
+        await self._shared.auth.close()
+        await self._shared.audit.close()
         self._client.close()
 
     # -- routes ----------------------------------------------------------------------------------
@@ -201,10 +214,9 @@ class Gateway:
         elif path == "/metrics":
             exchange.respond(Response(200, self.metrics.text(), "text/plain; version=0.0.4; charset=utf-8"))
         elif path == "/status":
-            if self._auth.principal(exchange.request.headers) is None:
-                exchange.respond(self._shared.unauthorized())
-            else:
-                exchange.respond(Response(200, orjson.dumps(self.status(), option=orjson.OPT_INDENT_2)))
+            self.background(self._told(exchange))
+        elif (document := metadata.document(self.config.auth, path)) is not None:
+            exchange.respond(Response(200, orjson.dumps(document)))
         elif path == "/console" or path.startswith("/console/"):
             self.background(self._shown(exchange))
         elif path == "/":
@@ -224,9 +236,24 @@ class Gateway:
             response = Response(500, orjson.dumps({"error": "the console failed; the log says why"}))
         exchange.respond(response or Response(404, orjson.dumps({"error": "nothing is there"})))
 
-    def _principal_of(self, credential: str) -> Principal | None:
-        name = self._auth.principal({"x-api-key": credential} if credential else {})
-        return Principal(name) if name else None
+    async def _told(self, exchange: Exchange) -> None:
+        """/status, for those with a credential."""
+        headers = exchange.request.headers
+        try:
+            await self._shared.auth.authenticate(
+                headers.get("authorization", ""), headers.get("x-api-key", ""), exchange.request.path
+            )
+        except Unauthorized as refusal:
+            exchange.respond(unauthorized(refusal))
+        else:
+            exchange.respond(Response(200, orjson.dumps(self.status(), option=orjson.OPT_INDENT_2)))
+
+    async def _principal_of(self, credential: str) -> Principal | None:
+        """Whose credential it is, as for the merged endpoint."""
+        try:
+            return await self._shared.auth.authenticate(f"Bearer {credential}" if credential else "", "", "/mcp")
+        except Unauthorized:
+            return None
 
     def _ready(self) -> tuple[bool, str]:
         """Ready once every server was reached, or had its time: the others must not wait for a broken one."""

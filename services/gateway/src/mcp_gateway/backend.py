@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from mcp_gateway import __version__
@@ -26,7 +26,7 @@ class Backend:
         self,
         servers: Callable[[], Json],
         errors: Callable[[], list[Json]],
-        authenticate: Callable[[str], Principal | None],
+        authenticate: Callable[[str], Awaitable[Principal | None]],
         view: Callable[[], View],
     ) -> None:
         self._servers = servers
@@ -46,7 +46,7 @@ class Backend:
 
     async def authenticate(self, credential: str) -> Principal | None:
         """Whose credential this is."""
-        return self._authenticate(credential)
+        return await self._authenticate(credential)
 
     async def request(self, principal: Principal, method: str, params: Json) -> Json:
         """One request on the merged view, by the principal's own rights.

@@ -9,8 +9,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import orjson
-from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map
 
+from mcp_gateway.inbound import find_invalid_x_mcp_header, x_mcp_header_map
 from mcp_gateway.pinning import Pins
 from mcp_gateway.protocol import INVALID_PARAMS, KEYS, LISTS, MODERN, TIMED_OUT, Json, RpcError
 from mcp_gateway.upstream.call import Call
@@ -43,6 +43,7 @@ class _Entry:
     mirrored: dict[str, Json] = field(default_factory=dict)
     # Tools that say of themselves that calling them again changes nothing more.
     safe: frozenset[str] = frozenset()
+    annotations: dict[str, Json] = field(default_factory=dict)
 
 
 class Catalog:
@@ -139,6 +140,7 @@ class Catalog:
                 items = _with_valid_headers(upstream.name, items)
             entry.listed, entry.items = items, self._reviewed(upstream.name, items)
             entry.mirrored = _mirrored(items)
+            entry.annotations = {t["name"]: a for t in items if isinstance(a := t.get("annotations"), dict)}
             entry.safe = frozenset(tool["name"] for tool in items if _is_safe(tool))
         before = self._entries.get(key)
         self._entries[key] = entry
@@ -194,6 +196,11 @@ class Catalog:
         """Whether the tool says that it may be called again (2026-07-28 server/tools, "Tool annotations")."""
         entry = self._entries.get((server, "tools/list"))
         return entry is not None and tool in entry.safe
+
+    def annotations(self, server: str, tool: str) -> Json | None:
+        """What the tool says of itself (2026-07-28 server/tools, "Tool annotations")."""
+        entry = self._entries.get((server, "tools/list"))
+        return entry.annotations.get(tool) if entry else None
 
     def forget(self, server: str, method: str | None = None) -> None:
         """Ask for the server's lists, or one of them, anew when they are wanted next."""

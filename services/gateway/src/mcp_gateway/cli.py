@@ -95,7 +95,7 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
 
 def serve(config: Config, path: str) -> int:
     """Run until SIGTERM or SIGINT; returns 0 after a graceful end."""
-    if not config.api_keys:
+    if config.auth.open:
         log.warning("no auth.api_keys: anyone who reaches %s:%s may call every tool", config.host, config.port)
     try:
         uvloop.run(_serve(config, path))

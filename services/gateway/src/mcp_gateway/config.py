@@ -12,9 +12,12 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from mcp_gateway import naming, pinning, search
+from mcp_gateway import audit, auth, naming, pinning, policy, search
+from mcp_gateway.audit import AuditSettings
+from mcp_gateway.auth import AuthSettings
 from mcp_gateway.naming import EVERYTHING, Selection
 from mcp_gateway.pinning import PinSettings
+from mcp_gateway.policy import Profiles
 from mcp_gateway.reader import ConfigError, Reader
 from mcp_gateway.search import SearchSettings
 from mcp_gateway.upstream import admission, breaker, health, pools, replicas
@@ -27,14 +30,6 @@ from mcp_gateway.upstream.replicas import BalancingSettings
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 NAME = re.compile(r"[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*")
-
-
-@dataclass(frozen=True)
-class ApiKey:
-    """A client's key: ``sha256`` is the hexadecimal digest of the secret."""
-
-    name: str
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -93,7 +88,9 @@ class Config:
     host: str = "127.0.0.1"
     public_url: str = ""
     port: int = 8080
-    api_keys: tuple[ApiKey, ...] = ()
+    auth: AuthSettings = field(default_factory=AuthSettings)
+    profiles: Profiles = field(default_factory=Profiles, compare=False)
+    audit: AuditSettings = field(default_factory=AuditSettings)
     session_keys: tuple[bytes, ...] = ()
     session_ttl_seconds: int = 86400
     allowed_hosts: tuple[str, ...] = LOOPBACK_HOSTS
@@ -114,20 +111,22 @@ def parse(document: Any) -> Config:
     """
     errors: list[str] = []
     root = Reader(document, "", errors)
-    listen, auth, sessions, http = (root.section(name) for name in ("listen", "auth", "sessions", "http"))
+    listen, sessions, http = (root.section(name) for name in ("listen", "sessions", "http"))
+    access = auth.read(root.section("auth"))
     host = listen.take("host", str, "127.0.0.1")
-    keys = tuple(
-        _api_key(Reader(v, f"auth.api_keys[{i}]", errors)) for i, v in enumerate(auth.take("api_keys", list, []))
-    )
     session_keys = []
     for index, path in enumerate(sessions.words("key_files", ())):
         session_keys.append(Reader({"file": path}, f"sessions.key_files[{index}]", errors).secret("file").encode())
     servers = tuple(_server(Reader(v, f"servers[{i}]", errors)) for i, v in enumerate(root.take("servers", list, [])))
+    profiles = policy.read(root.section("profiles"), [server.name for server in servers])
+    errors += profiles.mistakes(access.profiles)
     config = Config(
         servers=servers,
         host=host,
         port=listen.take("port", int, 8080, lambda v: 0 <= v < 65536),
-        api_keys=keys,
+        auth=access,
+        profiles=profiles,
+        audit=audit.read(root.section("audit")),
         session_keys=tuple(session_keys),
         session_ttl_seconds=sessions.take("ttl_seconds", int, 86400, lambda v: v > 0),
         allowed_hosts=http.words("allowed_hosts", LOOPBACK_HOSTS),
@@ -140,13 +139,13 @@ def parse(document: Any) -> Config:
         public_url=http.take("public_url", str, ""),
         list_ttl_seconds=float(root.take("list_ttl_seconds", (int, float), 10.0, lambda v: v >= 0)),
     )
-    for reader in (listen, auth, sessions, http, root):
+    for reader in (listen, sessions, http, root):
         reader.done()
     if not servers:
         errors.append("servers: empty; name at least one, such as {name: x, url: http://127.0.0.1:9100/mcp}")
     names = [server.name for server in servers]
     errors += [f"servers: the name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})]
-    if not keys and not _is_loopback(host):
+    if access.open and not _is_loopback(host):
         errors.append(
             f"auth.api_keys: none, but listen.host {host!r} is not loopback; add a key or listen on 127.0.0.1"
         )
@@ -179,16 +178,6 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _api_key(reader: Reader) -> ApiKey:
-    from mcp_gateway.auth import digest
-
-    name, sha256, value = reader.take("name", str, "default"), reader.take("sha256", str, ""), reader.secret("file")
-    reader.done()
-    if not sha256 and not value:
-        reader.errors.append(f"{reader.path}: holds no key; give file or sha256 (mcp-gateway hash-key prints it)")
-    return ApiKey(name, sha256.lower() or digest(value))
 
 
 def _source(reader: Reader) -> Source:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections import deque
 from typing import Any
@@ -15,19 +16,22 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from mcp_gateway.auth import Authenticator
+from mcp_gateway.audit import Audit
+from mcp_gateway.audit.log import Outcome
+from mcp_gateway.auth import Authenticator, Unauthorized
 from mcp_gateway.backend import error_entry
 from mcp_gateway.config import Config
 from mcp_gateway.downstream import Channel, Legacy, Modern, Parking, Reply, is_modern
 from mcp_gateway.downstream.legacy import BATCHES
 from mcp_gateway.hub import Hub
+from mcp_gateway.limits import Limiter
 from mcp_gateway.metrics import Metrics
 from mcp_gateway.net.messages import Response
 from mcp_gateway.net.server import Exchange
 from mcp_gateway.principal import Principal
-from mcp_gateway.protocol import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, Json, error
+from mcp_gateway.protocol import BUSY, INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, Json, error
 from mcp_gateway.sessions import Sealer, Session
-from mcp_gateway.views import Request, View
+from mcp_gateway.views import Forbidden, Request, View
 
 MAX_BATCH = 100
 RECENT_ERRORS = 100
@@ -36,11 +40,13 @@ log = logging.getLogger("mcp_gateway.access")
 
 
 class Shared:
-    """What all endpoints share; configuration and authenticator are replaced when they change."""
+    """What all endpoints share; the configuration is replaced when it changes."""
 
-    def __init__(self, config: Config, auth: Authenticator, metrics: Metrics) -> None:
+    def __init__(self, config: Config, metrics: Metrics) -> None:
         self.config = config
-        self.auth = auth
+        self.auth = Authenticator(config.auth)
+        self.audit = Audit(config.audit, sys.stdout)
+        self.limiter = Limiter()
         self.metrics = metrics
         self.inflight = 0
         self.channels: set[Channel] = set()
@@ -55,10 +61,13 @@ class Shared:
         name = host.rsplit(":", 1)[0] if host.rpartition(":")[2].isdigit() else host
         return name in allowed or host in allowed
 
-    def unauthorized(self) -> Response:
-        """The answer to a missing or wrong credential."""
-        body = orjson.dumps({"error": "give an API key as Authorization: Bearer or X-API-Key"})
-        return Response(401, body, headers=(("www-authenticate", 'Bearer realm="mcp"'),))
+
+def unauthorized(refusal: Unauthorized) -> Response:
+    """The answer to a missing or wrong credential, or to one that does not suffice."""
+    headers = [("www-authenticate", refusal.challenge)] if refusal.challenge else []
+    if refusal.retry_after:
+        headers.append(("retry-after", str(refusal.retry_after)))
+    return Response(refusal.status, orjson.dumps({"error": refusal.message}), headers=tuple(headers))
 
 
 class Endpoint:
@@ -113,11 +122,22 @@ class Endpoint:
             return Response(403, orjson.dumps(error(None, INVALID_REQUEST, "Host or Origin is not allowed")))
         if request.method == "OPTIONS":
             return _preflight(headers)
-        name = self._shared.auth.principal(headers)
-        if name is None:
-            refused.labels("unauthorized").inc()
-            return self._shared.unauthorized()
-        principal = Principal(name)
+        shared = self._shared
+        authorization, api_key = headers.get("authorization", ""), headers.get("x-api-key", "")
+        principal = shared.auth.known(authorization, api_key, self._path)
+        if principal is None:
+            try:
+                principal = await shared.auth.authenticate(authorization, api_key, self._path)
+            except Unauthorized as refusal:
+                refused.labels("unauthorized").inc()
+                shared.audit.record(
+                    None, "", request.method, self._label, "", "", "refused", refusal.status, 0.0,
+                    len(request.body), 0, reason=refusal.message,
+                )  # fmt: skip
+                return unauthorized(refusal)
+        if self._label != "*" and not shared.config.profiles.of(principal).sees_server(self._label):
+            why = f"profile {principal.profile or 'default'} does not see server {self._label}"
+            return Response(403, orjson.dumps(error(None, INVALID_REQUEST, why)))
         if request.method == "POST":
             return await self._post(exchange, principal)
         if request.method in ("GET", "DELETE"):
@@ -183,8 +203,12 @@ class Endpoint:
         else:
             exchange.on_gone = task.cancel
         reply = None
+        start = time.perf_counter()
+        forbidden: Forbidden | None = None
         try:
             reply = await self._counted(era, identity, request, channel)
+        except Forbidden as refusal:
+            forbidden = refusal
         except asyncio.CancelledError:
             # Cancelled by its client, which wants no answer any more; or by the end of the gateway.
             task.uncancel()
@@ -192,10 +216,19 @@ class Endpoint:
             if request.session:
                 self._running.pop((request.session.id, identity), None)
             exchange.on_gone = None
-        channel.finish(reply)
+        if forbidden:
+            wanted = self._shared.auth.insufficient_scope(self._path, forbidden.scopes, forbidden.message)
+            exchange.respond(unauthorized(wanted))
+        else:
+            channel.finish(reply)
+        self._audit(exchange, request, reply, forbidden, channel, time.perf_counter() - start)
 
     async def _counted(self, era: Modern | Legacy, identity: Any, request: Request, channel: Channel) -> Reply | None:
-        shared = self._shared
+        shared, principal = self._shared, request.principal.name
+        limits = shared.config.profiles.of(request.principal).limits
+        if not shared.limiter.enter(principal, limits):
+            why = f"{principal} has {limits.max_in_flight} requests in flight, as many as its profile allows"
+            return Reply(200, error(identity, BUSY, why, {"retryAfterMs": 1000}))
         shared.inflight += 1
         shared.channels.add(channel)
         start = time.perf_counter()
@@ -208,24 +241,53 @@ class Endpoint:
                 if isinstance(reply.message, dict):
                     shared.errors.append(error_entry(request, reply.message["error"]))
             return reply
+        except Forbidden:
+            outcome = "refused"
+            raise
         finally:
+            shared.limiter.leave(principal)
             shared.inflight -= 1
             shared.channels.discard(channel)
-            seconds = time.perf_counter() - start
-            shared.metrics.request(self._label, request.method, outcome, seconds)
-            if log.isEnabledFor(logging.INFO):
-                log.info(
-                    "call",
-                    extra={
-                        "principal": request.principal.name,
-                        "server": request.server or self._label,
-                        "replica": request.replica,
-                        "method": request.method,
-                        "target": str(request.params.get("name") or request.params.get("uri") or "")[:128],
-                        "outcome": outcome,
-                        "ms": round(seconds * 1000, 1),
-                    },
-                )
+            shared.metrics.request(self._label, request.method, outcome, time.perf_counter() - start)
+
+    def _audit(
+        self,
+        exchange: Exchange,
+        request: Request,
+        reply: Reply | None,
+        forbidden: Forbidden | None,
+        channel: Channel,
+        seconds: float,
+    ) -> None:
+        """Who, what, which replica, how it ended."""
+        outcome: Outcome = "ok"
+        code, reason = 0, ""
+        message = reply.message if reply else None
+        if forbidden:
+            outcome, code, reason = "refused", 403, forbidden.message
+        elif reply is None or exchange.gone:
+            outcome = "cancelled"
+        elif isinstance(message, dict) and "error" in message:
+            outcome, code, reason = "error", message["error"]["code"], message["error"]["message"]
+        elif isinstance(message, dict) and message["result"].get("isError") is True:
+            outcome = "tool_error"
+        params, session = request.params, request.session
+        self._shared.audit.record(
+            request.principal,
+            session.id if session else "",
+            request.method,
+            request.server or self._label,
+            str(params.get("name") or params.get("uri") or ""),
+            request.replica,
+            outcome,
+            code,
+            seconds * 1000,
+            len(exchange.request.body),
+            channel.sent,
+            request.trace_id,
+            request.refused or reason,
+            params.get("arguments"),
+        )
 
     def _cancel(self, headers: dict[str, str], principal: Principal, params: Any) -> None:
         """2025-11-25 basic/utilities/cancellation: only what the same session runs."""

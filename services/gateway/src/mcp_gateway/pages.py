@@ -19,6 +19,8 @@ from mcp_gateway.protocol import INVALID_PARAMS, KEYS, Json, RpcError, encoded
 
 PAGE_ITEMS = 1000
 MAX_KEPT = 256
+# What decides what a client sees: the name of its profile, and its scopes where the profile looks at them.
+SeenBy = tuple[str, frozenset[str]]
 
 
 @dataclass(slots=True)
@@ -48,17 +50,24 @@ class Pages:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._kept: dict[tuple[str, str | None], Page] = {}
+        self._kept: dict[tuple[SeenBy, str, str | None], Page] = {}
 
-    def known(self, method: str, cursor: str | None) -> Page | None:
+    def known(self, seen_by: SeenBy, method: str, cursor: str | None) -> Page | None:
         """The page, if nothing behind it changed or grew old."""
-        page = self._kept.get((method, cursor))
+        page = self._kept.get((seen_by, method, cursor))
         if page and page.generation == self._catalog.generation and time.monotonic() < page.fresh_until:
             return page
         return None
 
     def cut(
-        self, method: str, items: list[Json], cursor: str | None, marks: Json, fresh_until: float, generation: int
+        self,
+        seen_by: SeenBy,
+        method: str,
+        items: list[Json],
+        cursor: str | None,
+        marks: Json,
+        fresh_until: float,
+        generation: int,
     ) -> Page:
         """The page of ``items`` that ``cursor`` names, or the first.
 
@@ -80,7 +89,7 @@ class Pages:
         if fresh_until:
             if len(self._kept) >= MAX_KEPT:
                 self._kept.clear()
-            self._kept[(method, cursor)] = page
+            self._kept[(seen_by, method, cursor)] = page
         return page
 
 

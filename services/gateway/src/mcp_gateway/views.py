@@ -13,15 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from mcp.shared.inbound import validate_mcp_param_headers
 
 from mcp_gateway import names, search
 from mcp_gateway.catalog import FAN_OUT_SECONDS, Catalog, Listed
 from mcp_gateway.hub import LISTS_CHANGED
+from mcp_gateway.inbound import validate_mcp_param_headers
+from mcp_gateway.limits import Limiter
 from mcp_gateway.naming import EVERYTHING, Names, Target, guess
-from mcp_gateway.pages import Page, Pages
+from mcp_gateway.pages import Page, Pages, SeenBy
+from mcp_gateway.policy import Profile, Profiles
 from mcp_gateway.principal import Principal
 from mcp_gateway.protocol import (
+    BUSY,
     CALLS,
     GATEWAY_INFO,
     HEADER_MISMATCH,
@@ -66,6 +69,15 @@ TASK = "task"
 TASKS_EXTENSION = "io.modelcontextprotocol/tasks"
 
 
+class Forbidden(Exception):
+    """The client's scopes do not suffice; ``scopes`` are all that it needs."""
+
+    def __init__(self, message: str, scopes: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.message = message
+        self.scopes = scopes
+
+
 @dataclass(slots=True)
 class Request:
     """One request of a client, its envelope already checked.
@@ -80,6 +92,7 @@ class Request:
         client: takes what precedes the response.
         trace: W3C trace context to send along.
         server, replica: who answered, for logs; filled in on the way.
+        refused: why policy refused it, for the audit log alone.
     """
 
     method: str
@@ -95,6 +108,8 @@ class Request:
     trace: Mapping[str, str] | None = None
     server: str = ""
     replica: str = ""
+    refused: str = ""
+    trace_id: str = ""
 
 
 def session_key(principal: str, session: Session | None, capabilities: Json, upstream: Upstream) -> str:
@@ -128,6 +143,8 @@ class View:
         sealer: Sealer,
         closed: asyncio.Event,
         search: SearchSettings,
+        profiles: Profiles,
+        limiter: Limiter,
         *,
         merged: bool,
     ) -> None:
@@ -139,17 +156,19 @@ class View:
         self._closed = closed
         self._pages = Pages(catalog)
         self._search = search if merged else SearchSettings()
+        self._profiles = profiles
+        self._limiter = limiter
         self._selections = {name: upstream.server.tools for name, upstream in upstreams.items()}
         self._tables: dict[str, tuple[int, Names]] = {}
-        self._index: tuple[Names, Index] | None = None
+        self._indexes: dict[SeenBy, tuple[int, Index]] = {}
 
     # -- what the view is ------------------------------------------------------------------------
 
-    def hello(self, _principal: Principal) -> Json:
+    def hello(self, principal: Principal) -> Json:
         """Capabilities, server information and instructions, for ``initialize``."""
         have: set[str] = set()
-        for upstream in self.upstreams.values():
-            have |= set(upstream.capabilities)
+        for name in self.servers_of(principal):
+            have |= set(self.upstreams[name].capabilities)
         # A view whose servers are not known yet is still asked for tools.
         have = have or {"tools"}
         capabilities: Json = {name: {} for name in ("completions", "logging") if name in have}
@@ -158,6 +177,15 @@ class View:
                 capabilities[name] = {"listChanged": True}
         if "resources" in have and any(u.subscribes for u in self.upstreams.values()):
             capabilities["resources"]["subscribe"] = True
+        extensions: Json = {}
+        for name in self.servers_of(principal):
+            offered = self.upstreams[name].capabilities.get("extensions")
+            for extension, settings in offered.items() if isinstance(offered, dict) else ():
+                # Of those that the gateway does not know, a merged view cannot say which server means what.
+                if extension == TASKS_EXTENSION or not self.merged:
+                    extensions[extension] = settings
+        if extensions:
+            capabilities["extensions"] = extensions
         result: Json = {"capabilities": capabilities, "serverInfo": GATEWAY_INFO}
         if not self.merged:
             upstream = self._only()
@@ -183,9 +211,10 @@ class View:
         capabilities = {name for upstream in self.upstreams.values() for name in upstream.capabilities}
         return frozenset(name for name in LISTS_CHANGED.values() if name.removesuffix("ListChanged") in capabilities)
 
-    def servers_of(self, _principal: Principal) -> frozenset[str]:
+    def servers_of(self, principal: Principal) -> frozenset[str]:
         """Names of the servers that the principal can see."""
-        return frozenset(self.upstreams)
+        profile = self._profiles.of(principal)
+        return frozenset(name for name in self.upstreams if profile.sees_server(name))
 
     async def closing(self) -> None:
         """Wait until streams without an end must end."""
@@ -268,9 +297,13 @@ class View:
         method, cursor = request.method, request.params.get("cursor")
         if cursor is not None and not isinstance(cursor, str):
             raise RpcError(INVALID_PARAMS, f"invalid cursor {cursor!r}")
-        page = self._pages.known(method, cursor)
+        profile = self._profiles.of(request.principal)
+        self._meter(request, profile)
+        # Who has the same profile and scopes sees the same.
+        seen_by = (profile.name, request.principal.scopes if profile.scope_rules else frozenset())
+        page = self._pages.known(seen_by, method, cursor)
         if page is None:
-            page = await self._read(method, cursor)
+            page = await self._read(request.principal, seen_by, method, cursor)
         result: Json = {LISTS[method]: page.items, "ttlMs": page.ttl_ms(), "cacheScope": "private"}
         if page.next_cursor is not None:
             result["nextCursor"] = page.next_cursor
@@ -278,9 +311,29 @@ class View:
             result["_meta"] = dict(page.marks)
         return result
 
-    async def _read(self, method: str, cursor: str | None) -> Page:
+    def _meter(self, request: Request, profile: Profile, server: str = "") -> None:
+        """Count the request against its client's rate.
+
+        Raises:
+            RpcError: BUSY, with the time to wait.
+        """
+        wait = self._limiter.take(request.principal.name, profile.limits, server)
+        if wait:
+            request.refused = "rate limit"
+            raise RpcError(
+                BUSY,
+                f"{request.principal.name} asks more often than its profile allows; try again in {wait:.1f} s",
+                {"retryAfterMs": int(wait * 1000) + 1},
+            )
+
+    async def _read(self, principal: Principal, seen_by: SeenBy, method: str, cursor: str | None) -> Page:
         """Ask the servers that offer such a list; healthy ones work when others are down, and the gap is visible."""
-        asked = [u for u in self.upstreams.values() if u.era is None or CAPABILITY_OF[method] in u.capabilities]
+        visible = self.servers_of(principal)
+        asked = [
+            upstream
+            for upstream in self.upstreams.values()
+            if upstream.name in visible and (upstream.era is None or CAPABILITY_OF[method] in upstream.capabilities)
+        ]
         generation = self._catalog.generation
         if self.merged:
             answers = await asyncio.gather(
@@ -296,18 +349,24 @@ class View:
                 items += [self._with_scheme(upstream, method, item) for item in answer.items]
                 if answer.stale:
                     stale.append(upstream.name)
-            elif isinstance(answer, RpcError):
-                missing.append(upstream.name)
             else:
-                raise answer
+                if not isinstance(answer, RpcError):
+                    log.error("a list failed", exc_info=answer, extra={"server": upstream.name})
+                missing.append(upstream.name)
         if method in _NAMED_LISTS:
-            items = [item for _, item in self._names(method).items()]
+            items = self._seen(principal, method, visible)
             if method == "tools/list" and self._search.enabled:
                 items = self._search.listed(items)
         marks = {PARTIAL_META_KEY: sorted(missing), STALE_META_KEY: sorted(stale)}
         fresh = min((a.fresh_until for a in answers if isinstance(a, Listed)), default=0.0)
         return self._pages.cut(
-            method, items, cursor, {k: v for k, v in marks.items() if v}, 0.0 if missing or stale else fresh, generation
+            seen_by,
+            method,
+            items,
+            cursor,
+            {k: v for k, v in marks.items() if v},
+            0.0 if missing or stale else fresh,
+            generation,
         )
 
     def _with_scheme(self, upstream: Upstream, method: str, item: Json) -> Json:
@@ -330,13 +389,35 @@ class View:
         self._tables[method] = (generation, table)
         return table
 
+    def _seen(self, principal: Principal, method: str, visible: frozenset[str]) -> list[Json]:
+        """The tools or prompts that the principal sees, under the names that it sees."""
+        profile, table = self._profiles.of(principal), self._names(method)
+        if method != "tools/list":
+            return [item for server, item in table.items() if server in visible]
+        items = []
+        for server, item in table.items():
+            target = table.find(item["name"])
+            if target is None or not profile.permits(server, target.name, item.get("annotations"), principal.scopes):
+                continue
+            renamed = profile.rename(server, target.name) if self.merged else None
+            description = profile.description(server, target.name)
+            if renamed or description is not None:
+                item = {**item, "name": renamed or item["name"], "description": description or item.get("description")}
+            items.append(item)
+        return items
+
     async def _find_tools(self, request: Request) -> Json:
-        """The tool that finds tools."""
-        await self._read("tools/list", None)
-        table = self._names("tools/list")
-        if self._index is None or self._index[0] is not table:
-            self._index = (table, Index([item for _, item in table.items()]))
-        return search.answer(self._index[1], request.params.get("arguments"))
+        """The tool that finds tools: among those that the client may call."""
+        principal = request.principal
+        profile = self._profiles.of(principal)
+        seen_by = (profile.name, principal.scopes if profile.scope_rules else frozenset())
+        await self._read(principal, seen_by, "tools/list", None)
+        generation = self._catalog.generation
+        kept = self._indexes.get(seen_by)
+        if kept is None or kept[0] != generation:
+            tools = self._seen(principal, "tools/list", self.servers_of(principal))
+            kept = self._indexes[seen_by] = (generation, Index(tools))
+        return search.answer(kept[1], request.params.get("arguments"))
 
     # -- calls -----------------------------------------------------------------------------------
 
@@ -344,6 +425,7 @@ class View:
         method, params = request.method, request.params
         schema: Json | None = None
         safe = method in SAFE
+        profile = self._profiles.of(request.principal)
         if method == "completion/complete":
             upstream, params = await self._completion_target(params)
         elif method == "resources/read":
@@ -353,18 +435,45 @@ class View:
             if self._search.enabled and params.get("name") == search.NAME and method == "tools/call":
                 return await self._find_tools(request)
             kind = "tools/list" if method == "tools/call" else "prompts/list"
-            upstream, name = await self._named_target(kind, params.get("name"))
+            given = params.get("name")
+            original = profile.original(given) if self.merged and isinstance(given, str) else None
+            if original and method == "tools/call" and original[0] in self.upstreams:
+                upstream, name = self.upstreams[original[0]], original[1]
+            else:
+                upstream, name = await self._named_target(kind, given)
             if method == "tools/call":
+                self._check_policy(request, profile, upstream, name)
                 if refusal := self._catalog.pins.refusal(upstream.name, name):
                     raise RpcError(INVALID_PARAMS, f"{params.get('name')} is withheld: {refusal}")
                 schema = await self._schema(request, upstream, name)
                 safe = upstream.server.trusted and self._catalog.safe(upstream.name, name)
             params = {**params, "name": name}
         request.server = upstream.name
+        if not profile.sees_server(upstream.name):
+            request.refused = f"profile {profile.name} does not see server {upstream.name}"
+            what = params.get("uri") or request.params.get("name") or ""
+            raise RpcError(INVALID_PARAMS, f"{'Resource not found' if 'uri' in params else 'Unknown name'}: {what}")
+        self._meter(request, profile, upstream.name)
         if request.modern and "requestState" in params and upstream.era != MODERN:
             # Only a server of 2026 gives out states of its own; one of ours would have been opened before.
             raise RpcError(INVALID_PARAMS, "requestState was tampered with, or its time is over; call without it")
         return await self._send(request, upstream, params, safe, schema)
+
+    def _check_policy(self, request: Request, profile: Profile, upstream: Upstream, tool: str) -> None:
+        """The same that decides whether the client sees the tool.
+
+        Raises:
+            RpcError: it does not exist for this client.
+            Forbidden: other scopes would do.
+        """
+        annotations = self._catalog.annotations(upstream.name, tool) if profile.read_only else None
+        decision = profile.decide(upstream.name, tool, annotations, request.principal.scopes)
+        if decision.permitted:
+            return
+        request.refused = decision.reason
+        if decision.scopes:
+            raise Forbidden(decision.reason, decision.scopes)
+        raise RpcError(INVALID_PARAMS, f"Unknown tool: {request.params.get('name')}")
 
     async def _send(
         self, request: Request, upstream: Upstream, params: Json, safe: bool, schema: Json | None = None
@@ -388,7 +497,8 @@ class View:
         try:
             result = await upstream.request(call)
         except RpcError as failure:
-            if self.merged and isinstance(failure.data, dict) and failure.data.get("uri") == params.get("uri"):
+            data = failure.data
+            if self.merged and "uri" in params and isinstance(data, dict) and data.get("uri") == params["uri"]:
                 failure.data = {**failure.data, "uri": request.params.get("uri")}
             if failure.code != HEADER_MISMATCH or request.method != "tools/call":
                 raise
@@ -433,17 +543,22 @@ class View:
         if kind == "input_required" and request.method in INPUT_METHODS:
             return result
         if kind == TASK and request.method == "tools/call":
-            extensions = request.capabilities.get("extensions")
-            if isinstance(extensions, dict) and TASKS_EXTENSION in extensions:
-                return self._with_sealed_task(request, upstream, result)
-            raise RpcError(
-                MISSING_REQUIRED_CLIENT_CAPABILITY,
+            self._check_tasks(
+                request,
                 f"server {upstream.name} made a task of the call, which the client did not declare to understand",
-                {"requiredCapabilities": {"extensions": {TASKS_EXTENSION: {}}}},
             )
+            return self._with_sealed_task(request, upstream, result)
         raise RpcError(
             UNAVAILABLE, f"server {upstream.name} answered {request.method} with the resultType {str(kind)[:40]!r}"
         )
+
+    @staticmethod
+    def _check_tasks(request: Request, why: str) -> None:
+        """SEP-2663, "Capability Negotiation": nothing of tasks without the client's declaration."""
+        extensions = request.capabilities.get("extensions")
+        if not (request.modern and isinstance(extensions, dict) and TASKS_EXTENSION in extensions):
+            needed: Json = {"requiredCapabilities": {"extensions": {TASKS_EXTENSION: {}}}}
+            raise RpcError(MISSING_REQUIRED_CLIENT_CAPABILITY, why, needed)
 
     # -- tasks (SEP-2663) ------------------------------------------------------------------------
 
@@ -456,6 +571,7 @@ class View:
         return result
 
     async def _task(self, request: Request) -> Json:
+        self._check_tasks(request, "tasks are an extension that the client did not declare")
         fields = self._sealer.open_value(TASK, request.params.get("taskId"))
         if not fields or fields[2] != request.principal.name or fields[0] not in self.upstreams:
             raise RpcError(INVALID_PARAMS, f"Unknown task: {str(request.params.get('taskId'))[:80]}")

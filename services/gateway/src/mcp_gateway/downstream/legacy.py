@@ -47,6 +47,7 @@ class State:
     level: str | None = None
     resources: dict[tuple[str, str], str] = field(default_factory=dict)
     listeners: list[Listener] = field(default_factory=list)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Legacy:
@@ -169,8 +170,7 @@ class Legacy:
         """DELETE: end the session."""
         self._sealer.end(session)
         if state := self._states.pop(session.id, None):
-            for listener in state.listeners:
-                self._hub.remove(listener)
+            state.ended.set()
         self._view.end_session(session)
         return Reply(204)
 
@@ -220,9 +220,12 @@ class Legacy:
             asyncio.ensure_future(upstream.relay(key, pin, session.capabilities, client))
             for upstream, key, pin in self._view.pinned(session)
         ]
+        waiting = [asyncio.ensure_future(state.ended.wait()), asyncio.ensure_future(self._view.closing())]
         try:
-            await self._view.closing()
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            for task in waiting:
+                task.cancel()
             for task in pinned:
                 task.cancel()
             self._hub.remove(listener)

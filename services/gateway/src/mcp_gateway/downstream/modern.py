@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from mcp.shared.inbound import (
+from mcp_gateway.downstream.parking import CAPABILITY_OF, Parking, ParkingClient, binding_of, undeclared
+from mcp_gateway.downstream.reply import Channel, Reply
+from mcp_gateway.hub import LISTS_CHANGED, Hub, Listener
+from mcp_gateway.inbound import (
     ERROR_CODE_HTTP_STATUS,
     InboundLadderRejection,
     classify_inbound_request,
     decode_header_value,
 )
-
-from mcp_gateway.downstream.parking import CAPABILITY_OF, Parking, ParkingClient, binding_of, undeclared
-from mcp_gateway.downstream.reply import Channel, Reply
-from mcp_gateway.hub import LISTS_CHANGED, Hub, Listener
 from mcp_gateway.principal import Principal
 from mcp_gateway.protocol import (
     CACHEABLE,

@@ -41,13 +41,14 @@ class Channel:
         headers: whole header lines of an event stream, beyond the usual ones.
     """
 
-    __slots__ = ("_exchange", "_headers", "_since", "streams")
+    __slots__ = ("_exchange", "_headers", "_since", "sent", "streams")
 
     def __init__(self, exchange: Exchange, streams: bool, headers: bytes = b"") -> None:
         self._exchange = exchange
         self._headers = headers
         self._since = time.monotonic()
         self.streams = streams
+        self.sent = 0  # bytes of the reply
 
     @property
     def gone(self) -> bool:
@@ -84,12 +85,16 @@ class Channel:
         if exchange.gone or exchange.finished:
             return
         if not exchange.started:
-            exchange.respond(reply.response() if reply else Response(202))
+            response = reply.response() if reply else Response(202)
+            self.sent = len(response.body)
+            exchange.respond(response)
             return
         messages = reply.message if reply and isinstance(reply.message, list) else [reply.message] if reply else []
         for message in messages:
             if message is not None:
-                exchange.put(sse.event(_bytes(message)))
+                data = sse.event(_bytes(message))
+                self.sent += len(data)
+                exchange.put(data)
         exchange.finish()
 
 

@@ -344,10 +344,10 @@ class _Pool:
         self.idle: list[_Connection] = []
         self.busy: set[_Connection] = set()
 
-    async def take(self) -> _Connection:
+    async def take(self, *, fresh: bool) -> _Connection:
         """An open connection, the one used last first."""
         now = time.monotonic()
-        while self.idle:
+        while self.idle and not fresh:
             connection = self.idle.pop()
             if connection.idle_until > now and not connection.closed and not connection.transport.is_closing():
                 return connection
@@ -431,13 +431,14 @@ class Client:
         pools = self._pools.values()
         return sum(len(pool.idle) for pool in pools), sum(len(pool.busy) for pool in pools)
 
-    async def send(self, url: SplitResult, data: bytes, silence: float, total: float) -> Answer:
+    async def send(self, url: SplitResult, data: bytes, silence: float, total: float, fresh: bool = False) -> Answer:
         """Send a whole request to the origin of ``url`` and return the answer.
 
         Args:
             data: head and body.
             silence: longest wait for a sign of life, in seconds.
             total: longest duration, in seconds.
+            fresh: over a new connection.
 
         Raises:
             ConnectFailed: nothing was sent.
@@ -450,7 +451,7 @@ class Client:
             if url.scheme == "https" and self._context is None:
                 self._context = ssl.create_default_context()
             pool = self._pools[origin] = _Pool(url, self._context)
-        connection = await pool.take()
+        connection = await pool.take(fresh=fresh)
         return await connection.exchange(data, silence, total)
 
 

@@ -55,6 +55,7 @@ class Call:
         client: who waits; None drops what precedes the response.
         trace: W3C trace context for ``_meta`` (2026-07-28 basic/index, "_meta").
         replica: address of the replica that was asked last.
+        fresh: whether it must not go over a connection that was kept.
     """
 
     method: str
@@ -71,6 +72,7 @@ class Call:
     client: Client | None = None
     trace: Mapping[str, str] | None = None
     replica: str = ""
+    fresh: bool = False
 
 
 class Relay:

@@ -18,6 +18,7 @@ from mcp_gateway.protocol import (
     GATEWAY_INFO,
     LEGACY,
     LOG_LEVELS,
+    MODERN_ERRORS,
     RESERVED_META,
     UNAVAILABLE,
     Json,
@@ -174,7 +175,7 @@ class LegacySessions:
         relay.address = Address(self._name, session.url, session.id or "", session.version, None)
         relay.respond = lambda message: asyncio.ensure_future(self._wire.send(session.url, message, headers))
         try:
-            answer = await self._wire.request(session.url, body, headers, relay.take)
+            answer = await self._wire.request(session.url, body, headers, relay.take, request.fresh)
         except (asyncio.CancelledError, TimeoutError, RpcError):
             # A disconnect does not cancel in 2025 (basic/transports), this does (basic/utilities/cancellation).
             note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": identity}}
@@ -182,6 +183,9 @@ class LegacySessions:
             raise
         finally:
             relay.close()
+        failure = answer.message.get("error")
+        if isinstance(failure, dict) and failure.get("code") in MODERN_ERRORS:
+            raise WrongEra(answer)  # it came back as a server of 2026
         if answer.status in (400, 404) and session.id and _is_session_refusal(answer):
             raise _SessionLost
         return answer.result()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from mcp.shared.inbound import NAME_BEARING_METHODS, encode_header_value, mcp_param_headers, x_mcp_header_map
-
+from mcp_gateway.inbound import encode_header_value, mcp_param_headers, x_mcp_header_map
 from mcp_gateway.protocol import (
     CLIENT_CAPABILITIES_META_KEY,
     CLIENT_INFO_META_KEY,
@@ -14,6 +13,7 @@ from mcp_gateway.protocol import (
     METHOD_NOT_FOUND,
     MODERN,
     MODERN_ERRORS,
+    NAMED,
     PROTOCOL_VERSION_META_KEY,
     Json,
 )
@@ -46,7 +46,7 @@ async def call(wire: Wire, replica: Replica, request: Call, changed: Changed) ->
         "method": request.method,
         "params": {**request.params, "_meta": meta},
     }
-    answer = await wire.request(replica.url, body, _headers(request), relay.take)
+    answer = await wire.request(replica.url, body, _headers(request), relay.take, request.fresh)
     if answer.is_refusal():
         failure = answer.message.get("error")
         if not isinstance(failure, dict) or failure.get("code") not in _OWN_ERRORS:
@@ -63,7 +63,7 @@ def _headers(request: Call) -> dict[str, str]:
         headers |= {name.lower(): value for name, value in mirrored.items()}
     headers["mcp-protocol-version"] = MODERN
     headers["mcp-method"] = request.method
-    key = NAME_BEARING_METHODS.get(request.method)
+    key = NAMED.get(request.method)
     if key and isinstance(name := request.params.get(key), str):
         headers["mcp-name"] = encode_header_value(name)
     return headers

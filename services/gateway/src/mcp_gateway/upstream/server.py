@@ -292,7 +292,8 @@ class Upstream:
         budget.request()
         again = False
         while replica := self._choose(lane, call, tried):
-            if (tried or again) and not budget.retry():
+            if tried and not budget.retry():
+                self.last_error += " (and retries are used up)"
                 break
             tried.add(replica.url)
             call.replica = replica.address
@@ -317,7 +318,9 @@ class Upstream:
                 raise RpcError(UNAVAILABLE, f"server {self.name}: {failure.message}", failure.data) from failure
             except ExchangeError as failure:
                 if call.safe and not again and isinstance(failure, Broken) and failure.stale:
-                    again = True  # on a new connection; it says nothing against the replica
+                    # On a new connection, for it most likely never arrived; it says nothing against the replica.
+                    again = call.fresh = True
+                    self.last_error = f"{replica.address}: {failure}"
                     tried.discard(replica.url)
                     continue
                 ok = False
@@ -495,7 +498,8 @@ class Upstream:
                     UNAVAILABLE, f"it speaks a version of the protocol that the gateway does not: {refusal.data}"
                 ) from None
         else:
-            if MODERN in hello.get("supportedVersions", ()):
+            versions = hello.get("supportedVersions")
+            if isinstance(versions, list) and MODERN in versions:
                 self._learn(hello)
                 return MODERN
         try:

@@ -100,17 +100,21 @@ class Wire:
             known = self._targets[url] = (parts, head + _ACCEPT + self._common)
         return known[0], method + known[1]
 
-    async def request(self, url: str, body: Json, headers: Mapping[str, str], take: Take | None) -> Answer:
+    async def request(
+        self, url: str, body: Json, headers: Mapping[str, str], take: Take | None, fresh: bool = False
+    ) -> Answer:
         """Send a request and read up to its response.
 
         Args:
             take: gets the notifications, and the server's own requests, that precede the response.
+            fresh: open a connection for it.
 
         Raises:
             net.ExchangeError: the exchange failed.
             RpcError: the answer is larger than the gateway takes, or answers something else.
         """
-        answer = await self._post(url, body, headers, self._server.timeout_seconds, self._server.max_seconds)
+        timeouts = self._server.timeout_seconds, self._server.max_seconds
+        answer = await self._post(url, body, headers, *timeouts, fresh)
         session_id = answer.headers.get("mcp-session-id")
         if not answer.streams:
             data = answer.body if answer.body is not None else await answer.read(MAX_MESSAGE_BYTES)
@@ -181,9 +185,11 @@ class Wire:
         answer = await self._client.send(origin, _request(head, headers, b""), SEND_SECONDS, SEND_SECONDS)
         answer.close()
 
-    async def _post(self, url: str, body: Json, headers: Mapping[str, str], silence: float, total: float) -> net.Answer:
+    async def _post(
+        self, url: str, body: Json, headers: Mapping[str, str], silence: float, total: float, fresh: bool = False
+    ) -> net.Answer:
         origin, head = self._head(b"POST", url)
-        return await self._client.send(origin, _request(head, headers, encoded(body)), silence, total)
+        return await self._client.send(origin, _request(head, headers, encoded(body)), silence, total, fresh)
 
 
 def _request(head: bytes, headers: Mapping[str, str], body: bytes) -> bytes:
