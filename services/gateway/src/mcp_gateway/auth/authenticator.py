@@ -62,10 +62,10 @@ class Authenticator:
         self._clock = clock
         self._settings = settings
         self._keys = Keys(settings.api_keys)
-        self._verifier = _verifier(settings, None)
+        self._verifier: Verifier | None = None
+        self._verifier = self._verifier_of(settings)
         self._anonymous = Principal(ANONYMOUS) if settings.open else None
         self._remembered: dict[bytes, _Entry] = {}
-        self._key_changes = 0
 
     @property
     def settings(self) -> AuthSettings:
@@ -118,10 +118,9 @@ class Authenticator:
         """Go by ``settings`` from now on. An unchanged issuer's keys are kept; every credential is checked anew."""
         self._settings = settings
         self._keys = Keys(settings.api_keys)
-        self._verifier = _verifier(settings, self._verifier)
+        self._verifier = self._verifier_of(settings)
         self._anonymous = Principal(ANONYMOUS) if settings.open else None
         self._remembered = {}
-        self._key_changes = self._verifier.keys.changes if self._verifier else 0
 
     async def close(self) -> None:
         """End what is under way in the background."""
@@ -167,14 +166,22 @@ class Authenticator:
             raise Unauthorized(503, "", text, RETRY_AFTER_SECONDS) from None
 
     def _remember(self, fingerprint: bytes, entry: _Entry) -> None:
-        if self._verifier is not None and self._verifier.keys.changes != self._key_changes:
-            # A token whose key the issuer withdrew must not stay good.
-            self._key_changes = self._verifier.keys.changes
-            self._remembered = {known: old for known, old in self._remembered.items() if not old.token}
         self._remembered.pop(fingerprint, None)
         if len(self._remembered) >= MAX_REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
         self._remembered[fingerprint] = entry
+
+    def _forget_tokens(self) -> None:
+        """A token whose key the issuer withdrew must not stay good."""
+        self._remembered = {known: entry for known, entry in self._remembered.items() if not entry.token}
+
+    def _verifier_of(self, settings: AuthSettings) -> Verifier | None:
+        if settings.oauth is None:
+            return None
+        before = self._verifier
+        if before is not None and before.keys.source == settings.oauth.source:
+            return Verifier(settings.oauth, before.keys)
+        return Verifier(settings.oauth, KeySet(settings.oauth.source, self._forget_tokens))
 
     def _refusal(self, status: int, resource: str, error: str, text: str, scopes: Iterable[str]) -> Unauthorized:
         value = challenge(self._settings, resource, error=error, description=text if error else "", scopes=scopes)
@@ -184,11 +191,3 @@ class Authenticator:
 def _fingerprint(authorization: str, api_key: str) -> bytes:
     """What a credential is remembered by; no header can hold the NUL between the two."""
     return hashlib.sha256(f"{authorization}\0{api_key}".encode("utf-8", "surrogateescape")).digest()
-
-
-def _verifier(settings: AuthSettings, before: Verifier | None) -> Verifier | None:
-    if settings.oauth is None:
-        return None
-    if before is not None and before.keys.source == settings.oauth.source:
-        return Verifier(settings.oauth, before.keys)
-    return Verifier(settings.oauth, KeySet(settings.oauth.source))
