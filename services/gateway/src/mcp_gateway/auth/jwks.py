@@ -104,6 +104,11 @@ class KeySet:
                 await self._refresh()  # under way already: it may bring the key
         return self._pick(kid, algorithm)
 
+    @property
+    def fetching(self) -> bool:
+        """Whether a fetch is under way."""
+        return self._task is not None
+
     async def close(self) -> None:
         """End a fetch under way."""
         if self._task is not None:
