@@ -12,10 +12,11 @@ import orjson
 HIDDEN = "[redacted]"
 CUT = "[cut]"
 _MAX_DEPTH = 16
+_LOOKAHEAD = 4096
 # Credentials inside text: what follows Bearer or Basic, JSON Web Tokens, PEM private keys, users in URLs.
 _SECRET = re.compile(
     r"\b(?:Bearer|Basic)\s+[\w.~+/=-]{8,}"
-    r"|\beyJ[\w-]{5,}\.[\w-]{5,}(?:\.[\w-]*)*"
+    r"|(?<![\w-])eyJ[\w-]{5,}\.[\w-]{5,}(?:\.[\w-]*)*"
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*"
     r"|(?<=://)[^/\s@]{1,256}@",
     re.IGNORECASE,
@@ -68,11 +69,12 @@ class Redactor:
         return value
 
     def _text(self, text: str) -> str:
-        # A secret that the cut would go through must still be seen whole enough to be recognised.
-        known = hide(text[: max(self._left, 0) + 4096])
-        shown = known if len(known) <= self._left and len(text) <= len(known) + 4096 else None
-        if shown is None or len(shown) > self._left:
-            shown = known[: max(self._left, 0)] + CUT
+        left = max(self._left, 0)
+        # More than is shown, so that a secret that the cut goes through is still recognised.
+        window = text[: left + _LOOKAHEAD]
+        shown = hide(window)
+        if len(shown) > left or len(window) < len(text):
+            shown = shown[:left] + CUT
         self._left -= len(shown)
         return shown
 
@@ -85,7 +87,7 @@ def hide(text: str) -> str:
 def target(name: str, limit: int = 512) -> str:
     """A tool's name or a resource's URI, for the log: without query, fragment and user, which may hold secrets."""
     if "://" in name:
-        name = hide(name.partition("#")[0].partition("?")[0][: limit + 4096])
+        name = hide(name.partition("#")[0].partition("?")[0][: limit + _LOOKAHEAD])
     return name if len(name) <= limit else f"{name[:limit]}{CUT}"
 
 

@@ -21,12 +21,10 @@ RETRY_AFTER_SECONDS = 5
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A credential found good: whose, until when, for which resource alone (empty for any), and whether the
-    issuer's keys vouch for it."""
+    """A credential found good: whose, until when, and whether the issuer's keys vouch for it."""
 
     principal: Principal
     expires: float
-    resource: str = ""
     token: bool = False
 
 
@@ -62,17 +60,17 @@ class Authenticator:
         self._clock = clock
         self._settings = settings
         self._keys = Keys(settings.api_keys)
-        self._verifier = _verifier(settings, None)
+        self._verifier: Verifier | None = None
+        self._verifier = self._verifier_of(settings)
         self._anonymous = Principal(ANONYMOUS) if settings.open else None
         self._remembered: dict[bytes, _Entry] = {}
-        self._key_changes = 0
 
     @property
     def settings(self) -> AuthSettings:
         """The settings in force."""
         return self._settings
 
-    def known(self, authorization: str, api_key: str, resource: str = "") -> Principal | None:
+    def known(self, authorization: str, api_key: str, resource: str) -> Principal | None:
         """The principal of a credential that was found good before and still is; None to ask `authenticate`.
 
         ``authorization`` and ``api_key`` are the values of the two headers, empty where missing; ``resource`` as
@@ -80,8 +78,8 @@ class Authenticator:
         """
         if self._anonymous is not None:
             return self._anonymous
-        entry = self._remembered.get(_fingerprint(authorization, api_key))
-        if entry is None or entry.expires <= self._clock() or (entry.resource and entry.resource != resource):
+        entry = self._remembered.get(_fingerprint(authorization, api_key, resource))
+        if entry is None or entry.expires <= self._clock():
             return None
         return entry.principal
 
@@ -104,7 +102,7 @@ class Authenticator:
             # The settings changed while the issuer was asked: only the new ones count.
         if refusal is not None:
             raise refusal
-        self._remember(_fingerprint(authorization, api_key), entry)
+        self._remember(_fingerprint(authorization, api_key, resource), entry)
         return entry.principal
 
     def insufficient_scope(self, resource: str, scopes: Iterable[str], message: str = "") -> Unauthorized:
@@ -118,10 +116,9 @@ class Authenticator:
         """Go by ``settings`` from now on. An unchanged issuer's keys are kept; every credential is checked anew."""
         self._settings = settings
         self._keys = Keys(settings.api_keys)
-        self._verifier = _verifier(settings, self._verifier)
+        self._verifier = self._verifier_of(settings)
         self._anonymous = Principal(ANONYMOUS) if settings.open else None
         self._remembered = {}
-        self._key_changes = self._verifier.keys.changes if self._verifier else 0
 
     async def close(self) -> None:
         """End what is under way in the background."""
@@ -149,9 +146,8 @@ class Authenticator:
         if missing := [scope for scope in required if scope not in found.principal.scopes]:
             text = f"the token lacks the scope {' '.join(missing)}"
             raise self._refusal(403, resource, "insufficient_scope", text, required)
-        oauth = self._verifier.settings
-        expires = min(found.expires, now + oauth.jwks_ttl_seconds)
-        return _Entry(found.principal, expires, "" if oauth.audience else resource, token=True)
+        expires = min(found.expires, now + self._verifier.settings.jwks_ttl_seconds)
+        return _Entry(found.principal, expires, token=True)
 
     async def _verify(self, verifier: Verifier, token: str, resource: str) -> Token:
         base = self._settings.resource_url
@@ -162,33 +158,35 @@ class Authenticator:
         except InvalidToken as error:
             required = verifier.settings.required_scopes
             raise self._refusal(401, resource, "invalid_token", str(error), required) from None
-        except IssuerUnavailable as error:
-            text = f"the keys of the issuer cannot be had now, so the token cannot be checked: {error}"
+        except IssuerUnavailable:
+            # Why, is in the gateway's log: it is nothing for a client that nobody knows yet.
+            text = "the issuer's keys cannot be had now, so the token cannot be checked; try again"
             raise Unauthorized(503, "", text, RETRY_AFTER_SECONDS) from None
 
     def _remember(self, fingerprint: bytes, entry: _Entry) -> None:
-        if self._verifier is not None and self._verifier.keys.changes != self._key_changes:
-            # A token whose key the issuer withdrew must not stay good.
-            self._key_changes = self._verifier.keys.changes
-            self._remembered = {known: old for known, old in self._remembered.items() if not old.token}
         self._remembered.pop(fingerprint, None)
         if len(self._remembered) >= MAX_REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
         self._remembered[fingerprint] = entry
+
+    def _forget_tokens(self) -> None:
+        """A token whose key the issuer withdrew must not stay good."""
+        self._remembered = {known: entry for known, entry in self._remembered.items() if not entry.token}
+
+    def _verifier_of(self, settings: AuthSettings) -> Verifier | None:
+        if settings.oauth is None:
+            return None
+        before = self._verifier
+        if before is not None and before.keys.source == settings.oauth.source:
+            return Verifier(settings.oauth, before.keys)
+        return Verifier(settings.oauth, KeySet(settings.oauth.source, self._forget_tokens))
 
     def _refusal(self, status: int, resource: str, error: str, text: str, scopes: Iterable[str]) -> Unauthorized:
         value = challenge(self._settings, resource, error=error, description=text if error else "", scopes=scopes)
         return Unauthorized(status, value, text)
 
 
-def _fingerprint(authorization: str, api_key: str) -> bytes:
-    """What a credential is remembered by; no header can hold the NUL between the two."""
-    return hashlib.sha256(f"{authorization}\0{api_key}".encode("utf-8", "surrogateescape")).digest()
-
-
-def _verifier(settings: AuthSettings, before: Verifier | None) -> Verifier | None:
-    if settings.oauth is None:
-        return None
-    if before is not None and before.keys.source == settings.oauth.source:
-        return Verifier(settings.oauth, before.keys)
-    return Verifier(settings.oauth, KeySet(settings.oauth.source))
+def _fingerprint(authorization: str, api_key: str, resource: str) -> bytes:
+    """What a credential is remembered by: a token good for one resource may not be for another. No header can
+    hold the NUL in between."""
+    return hashlib.sha256(f"{authorization}\0{api_key}\0{resource}".encode("utf-8", "surrogateescape")).digest()

@@ -62,11 +62,16 @@ class Source:
 
 
 class KeySet:
-    """The keys of one issuer. Not safe across event loops."""
+    """The keys of one issuer. Not safe across event loops.
 
-    def __init__(self, source: Source, clock: Callable[[], float] = time.monotonic) -> None:
+    ``changed`` is called when the issuer's keys turn out to be others than before.
+    """
+
+    def __init__(
+        self, source: Source, changed: Callable[[], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.source = source
-        self.changes = 0  # grows with each set of keys that differs from the one before
+        self._changed = changed
         self._clock = clock
         self._keys: dict[str, list[jwt.PyJWK]] = {}
         self._document: Any = None
@@ -99,6 +104,11 @@ class KeySet:
                 await self._refresh()  # under way already: it may bring the key
         return self._pick(kid, algorithm)
 
+    @property
+    def fetching(self) -> bool:
+        """Whether a fetch is under way."""
+        return self._task is not None
+
     async def close(self) -> None:
         """End a fetch under way."""
         if self._task is not None:
@@ -129,7 +139,7 @@ class KeySet:
             keys = _parse(document)
             if not keys:
                 raise FetchError(f"{url}: holds no public key that tokens could be checked with")
-        except (FetchError, OSError) as error:
+        except (FetchError, OSError, ValueError) as error:  # ValueError: a host name that cannot be one
             self._failed = self._clock()
             if not self._failing:
                 log.warning("keys of issuer %s cannot be fetched: %s", self.source.issuer, error)
@@ -140,7 +150,7 @@ class KeySet:
             self._failing, self._fetched = "", self._clock()
             if document != self._document:
                 self._keys, self._document = keys, document
-                self.changes += 1
+                self._changed()
         finally:
             self._task = None
 
