@@ -8,7 +8,9 @@ sends JSON, or an event stream as soon as something precedes the result.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
+import os
 import time
 from collections.abc import Coroutine
 from functools import partial
@@ -17,8 +19,10 @@ from typing import Any
 import orjson
 
 from mcp_gateway.auth import Authenticator
+from mcp_gateway.backend import Backend
 from mcp_gateway.catalog import Catalog
 from mcp_gateway.config import Config, Server
+from mcp_gateway.console import Console
 from mcp_gateway.downstream.parking import Parking
 from mcp_gateway.endpoint import Endpoint, Shared
 from mcp_gateway.hub import Hub
@@ -27,9 +31,10 @@ from mcp_gateway.net.client import Client
 from mcp_gateway.net.messages import Response
 from mcp_gateway.net.server import Exchange
 from mcp_gateway.net.server import Server as HttpServer
+from mcp_gateway.principal import Principal
 from mcp_gateway.protocol import INVALID_REQUEST, Json, error
 from mcp_gateway.sessions import Sealer
-from mcp_gateway.upstream import Upstream
+from mcp_gateway.upstream.server import Commons, Upstream
 from mcp_gateway.views import View
 
 READY_GRACE_SECONDS = 20.0
@@ -59,11 +64,20 @@ class Gateway:
         self._endpoints: dict[str, Endpoint] = {}
         self._catalog = Catalog(config.list_ttl_seconds)
         self._sealer = Sealer(config.session_keys, config.session_ttl_seconds)
+        self._commons = Commons(config, self._client, self.metrics)
         self._hub = Hub(self._wanted)
         self._parking = Parking(self._sealer, "")
         self._closed = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._shared = Shared(config, self._auth, self.metrics)
+        backend = Backend(
+            self.status,
+            lambda: list(self._shared.errors)[::-1],
+            self._principal_of,
+            lambda: self._view("/mcp", self._upstreams, merged=True),
+        )
+        keys = [hashlib.sha256(b"console" + key).digest() for key in config.session_keys]
+        self._console = Console(backend, keys or [os.urandom(32)], config.public_url)
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -80,6 +94,7 @@ class Gateway:
         Servers whose part did not change keep their connections, sessions and lists.
         """
         self._catalog.configure(config.list_ttl_seconds)
+        self._commons.configure(config)
         self._auth = Authenticator(config.api_keys)
         self._apply(config)
         log.info("configuration changed", extra={"servers": [server.name for server in config.servers]})
@@ -111,7 +126,7 @@ class Gateway:
             del self._endpoints[path]
 
     def _met(self, server: Server) -> Upstream:
-        upstream = Upstream(server, self._client, self.metrics, self.config.session_ttl_seconds)
+        upstream = Upstream(server, self._commons)
         upstream.changed = partial(self._changed, server.name)
         upstream.start()
         return upstream
@@ -183,10 +198,28 @@ class Gateway:
                 exchange.respond(self._shared.unauthorized())
             else:
                 exchange.respond(Response(200, orjson.dumps(self.status(), option=orjson.OPT_INDENT_2)))
+        elif path == "/console" or path.startswith("/console/"):
+            self.background(self._shown(exchange))
         elif path == "/":
             exchange.respond(_text(200, "MCP gateway: connect a client to /mcp or /servers/<name>/mcp\n"))
         else:
             exchange.respond(Response(404, orjson.dumps({"error": f"nothing is at {path}"})))
+
+    async def _shown(self, exchange: Exchange) -> None:
+        """The console, which is a page: it is behind the same Host check and the same credentials."""
+        if not self._shared.host_allowed(exchange.request.headers):
+            exchange.respond(Response(403, orjson.dumps({"error": "Host is not allowed"})))
+            return
+        try:
+            response = await self._console.handle(exchange.request)
+        except Exception:
+            log.exception("the console failed")
+            response = Response(500, orjson.dumps({"error": "the console failed; the log says why"}))
+        exchange.respond(response or Response(404, orjson.dumps({"error": "nothing is there"})))
+
+    def _principal_of(self, credential: str) -> Principal | None:
+        name = self._auth.principal({"x-api-key": credential} if credential else {})
+        return Principal(name) if name else None
 
     def _ready(self) -> tuple[bool, str]:
         """Ready once every server was reached, or had its time: the others must not wait for a broken one."""
@@ -209,8 +242,15 @@ class Gateway:
         for name, upstream in self._upstreams.items():
             tools = self._catalog.known(name, "tools/list")
             replicas = [
-                {"address": r.address, "healthy": r.healthy, "inflight": r.inflight}
-                for r in upstream.replicas.by_url.values()
+                {
+                    "address": r.address,
+                    "healthy": r.healthy,
+                    "state": r.state,
+                    "breaker": r.breaker.state,
+                    "inflight": r.inflight,
+                    "latency_ms": round(r.latency * 1000, 1),
+                }
+                for r in upstream.all_replicas
             ]
             servers.append(
                 {
@@ -218,7 +258,12 @@ class Gateway:
                     "era": upstream.era,
                     "replicas": replicas,
                     "tools": None if tools is None else sum(upstream.policy.permits(t.get("name", "")) for t in tools),
-                    "latency_ms": upstream.latency_ms,
+                    "latency_ms": upstream.percentiles(),
+                    "requests": upstream.requests,
+                    "errors": upstream.errors,
+                    "queue": upstream.queue(),
+                    "pool": upstream.pool or None,
+                    "sessions": upstream.sessions,
                     "last_error": upstream.last_error,
                 }
             )

@@ -13,6 +13,13 @@ from urllib.parse import urlsplit
 import yaml
 
 from mcp_gateway.reader import ConfigError, Reader
+from mcp_gateway.upstream import admission, breaker, health, pools, replicas
+from mcp_gateway.upstream.admission import AdmissionSettings, GroupSettings, read_groups
+from mcp_gateway.upstream.breaker import BreakerSettings
+from mcp_gateway.upstream.budget import HedgeSettings, RetrySettings, read_hedge, read_retry
+from mcp_gateway.upstream.health import HealthSettings
+from mcp_gateway.upstream.pools import PoolSettings
+from mcp_gateway.upstream.replicas import BalancingSettings
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 NAME = re.compile(r"[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*")
@@ -36,6 +43,14 @@ class Dns:
 
 
 @dataclass(frozen=True)
+class Source:
+    """Where replicas are: at ``urls``, or at all addresses of ``dns``."""
+
+    urls: tuple[str, ...] = ()
+    dns: Dns | None = None
+
+
+@dataclass(frozen=True)
 class Server:
     """One upstream MCP server; either ``urls`` or ``dns`` says where its replicas are.
 
@@ -56,6 +71,15 @@ class Server:
     allow: tuple[str, ...] = ("*",)
     deny: tuple[str, ...] = ()
     trusted: bool = False
+    gpu: Source | None = None
+    pools: PoolSettings = field(default_factory=PoolSettings)
+    group: str = ""
+    tools_in_group: Mapping[str, str] = field(default_factory=dict)
+    balancing: BalancingSettings = field(default_factory=BalancingSettings)
+    breaker: BreakerSettings = field(default_factory=BreakerSettings)
+    health: HealthSettings = field(default_factory=HealthSettings)
+    hedge: HedgeSettings = field(default_factory=HedgeSettings)
+    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
 
 
 @dataclass(frozen=True)
@@ -64,6 +88,7 @@ class Config:
 
     servers: tuple[Server, ...]
     host: str = "127.0.0.1"
+    public_url: str = ""
     port: int = 8080
     api_keys: tuple[ApiKey, ...] = ()
     session_keys: tuple[bytes, ...] = ()
@@ -72,6 +97,8 @@ class Config:
     allowed_origins: tuple[str, ...] = ()
     drain_seconds: float = 30.0
     list_ttl_seconds: float = 10.0
+    retry: RetrySettings = field(default_factory=RetrySettings)
+    groups: Mapping[str, GroupSettings] = field(default_factory=dict)
 
 
 def parse(document: Any) -> Config:
@@ -101,6 +128,9 @@ def parse(document: Any) -> Config:
         allowed_hosts=http.words("allowed_hosts", LOOPBACK_HOSTS),
         allowed_origins=http.words("allowed_origins", ()),
         drain_seconds=float(root.take("drain_seconds", (int, float), 30.0, lambda v: v >= 0)),
+        retry=read_retry(root.section("retry")),
+        groups=read_groups(root.section("groups")),
+        public_url=http.take("public_url", str, ""),
         list_ttl_seconds=float(root.take("list_ttl_seconds", (int, float), 10.0, lambda v: v >= 0)),
     )
     for reader in (listen, auth, sessions, http, root):
@@ -113,6 +143,11 @@ def parse(document: Any) -> Config:
         errors.append(
             f"auth.api_keys: none, but listen.host {host!r} is not loopback; add a key or listen on 127.0.0.1"
         )
+    for server in servers:
+        for group in {server.group, *server.tools_in_group.values()} - {"", *config.groups}:
+            errors.append(f"servers: {server.name}: group {group!r} is not one of groups; add groups.{group}")
+        if server.pools.gpu != "none" and not server.gpu:
+            errors.append(f"servers: {server.name}: pools.gpu is {server.pools.gpu}, but gpu_pool says not where it is")
     if errors:
         raise ConfigError(errors)
     return config
@@ -149,12 +184,7 @@ def _api_key(reader: Reader) -> ApiKey:
     return ApiKey(name, sha256.lower() or digest(value))
 
 
-def _server(reader: Reader) -> Server:
-    name = reader.take("name", str, "", lambda v: bool(NAME.fullmatch(v)) and len(v) <= 32)
-    if not name:
-        reader.errors.append(
-            f"{reader.at('name')}: missing or not allowed; use lower-case letters, digits, single - or _"
-        )
+def _source(reader: Reader) -> Source:
     url, urls = reader.take("url", str, ""), reader.words("urls", ())
     urls = (url, *urls) if url else urls
     dns = None
@@ -169,6 +199,21 @@ def _server(reader: Reader) -> Server:
     for value in urls:
         if urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname:
             reader.errors.append(f"{reader.path}.url: {value!r} is no http(s) URL")
+    return Source(urls, dns)
+
+
+def _server(reader: Reader) -> Server:
+    name = reader.take("name", str, "", lambda v: bool(NAME.fullmatch(v)) and len(v) <= 32)
+    if not name:
+        reader.errors.append(
+            f"{reader.at('name')}: missing or not allowed; use lower-case letters, digits, single - or _"
+        )
+    source = _source(reader)
+    gpu = None
+    if "gpu_pool" in reader.left:
+        section = reader.section("gpu_pool")
+        gpu = _source(section)
+        section.done()
     tools, headers = reader.section("tools"), {}
     for header, source in reader.take("headers", dict, {}).items():
         item = Reader(source, reader.at(f"headers.{header}"), reader.errors)
@@ -176,8 +221,17 @@ def _server(reader: Reader) -> Server:
         item.done()
     server = Server(
         name=name,
-        urls=urls,
-        dns=dns,
+        urls=source.urls,
+        dns=source.dns,
+        gpu=gpu,
+        pools=pools.read(reader.section("pools")),
+        group=reader.take("group", str, ""),
+        tools_in_group={str(k): str(v) for k, v in reader.take("tools_in_group", dict, {}).items()},
+        balancing=replicas.read(reader.section("balancing")),
+        breaker=breaker.read(reader.section("breaker")),
+        health=health.read(reader.section("health")),
+        hedge=read_hedge(reader.section("hedge")),
+        admission=admission.read(reader.section("admission")),
         sticky=reader.take("sessions", str, "stateless", lambda v: v in ("stateless", "sticky")) == "sticky",
         concurrency=reader.take("concurrency", int, 16, lambda v: v > 0),
         timeout_seconds=float(reader.take("timeout_seconds", (int, float), 60.0, lambda v: v > 0)),

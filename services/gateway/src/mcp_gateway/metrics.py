@@ -54,6 +54,18 @@ class Metrics:
             "mcp_gateway_ejections", "Times a replica was set aside.", ["server"], registry=registry
         )
 
+        self.pool_choices = Counter(
+            "mcp_gateway_pool_choices",
+            "Calls by the pool that took them, and why.",
+            ["server", "pool", "reason"],
+            registry=registry,
+        )
+        self.hedges = Counter(
+            "mcp_gateway_hedges",
+            "Safe calls that were sent a second time because the first took long.",
+            ["server"],
+            registry=registry,
+        )
         self.reloads = Counter(
             "mcp_gateway_config_reloads",
             "Changed configuration files, by outcome: applied, refused.",

@@ -23,20 +23,24 @@ from mcp_gateway.protocol import (
     CALLS,
     GATEWAY_INFO,
     HEADER_MISMATCH,
+    INPUT_METHODS,
     INVALID_PARAMS,
     LISTS,
     METHOD_NOT_FOUND,
+    MISSING_REQUIRED_CLIENT_CAPABILITY,
     MODERN,
     PARTIAL_META_KEY,
     SAFE,
     SERVER_INFO_META_KEY,
     STALE_META_KEY,
     TASKS,
+    UNAVAILABLE,
     Json,
     RpcError,
 )
 from mcp_gateway.sessions import Address, Pin, Sealer, Session
-from mcp_gateway.upstream import Call, Client, Upstream
+from mcp_gateway.upstream.call import Call, Client
+from mcp_gateway.upstream.server import Upstream
 
 # How long ``initialize`` waits for sessions at sticky servers.
 PIN_SECONDS = 2.0
@@ -47,8 +51,12 @@ CAPABILITY_OF = {
     "prompts/list": "prompts",
     "resources/list": "resources",
     "resources/templates/list": "resources",
+    "prompts/get": "prompts",
+    "resources/read": "resources",
+    "completion/complete": "completions",
 }
 TASK = "task"
+TASKS_EXTENSION = "io.modelcontextprotocol/tasks"
 
 
 @dataclass(slots=True)
@@ -140,7 +148,7 @@ class View:
         result: Json = {"capabilities": capabilities, "serverInfo": GATEWAY_INFO}
         if not self.merged:
             upstream = self._only()
-            result["serverInfo"] = upstream.info
+            result["serverInfo"] = upstream.info or GATEWAY_INFO
             if upstream.instructions:
                 result["instructions"] = upstream.instructions
         return result
@@ -177,6 +185,13 @@ class View:
             async with asyncio.timeout(SETTLE_SECONDS):
                 await asyncio.gather(*waiting)
 
+    def _offers(self, method: str) -> bool:
+        """Whether any of the servers has the capability that the method belongs to, as far as is known."""
+        capability = CAPABILITY_OF.get(method)
+        if capability is None:
+            return True
+        return any(u.era is None or capability in u.capabilities for u in self.upstreams.values())
+
     async def handle(self, request: Request) -> Json:
         """The result of a request.
 
@@ -184,6 +199,8 @@ class View:
             RpcError: the mandated error, or the server's.
         """
         method = request.method
+        if not self._offers(method):
+            raise RpcError(METHOD_NOT_FOUND, f"Method not found: {method} (no such capability)")
         if method in LISTS:
             return await self._list(request)
         if method in CALLS:
@@ -334,6 +351,8 @@ class View:
         try:
             result = await upstream.request(call)
         except RpcError as failure:
+            if self.merged and isinstance(failure.data, dict) and failure.data.get("uri") == params.get("uri"):
+                failure.data = {**failure.data, "uri": request.params.get("uri")}
             if failure.code != HEADER_MISMATCH or request.method != "tools/call":
                 raise
             # Its tools changed: what must be mirrored is in the new list (2026-07-28 server/tools). Nothing ran.
@@ -342,8 +361,11 @@ class View:
             result = await upstream.request(call)
         finally:
             request.replica = call.replica
-        if result.get("resultType") == TASK:
-            result = self._with_sealed_task(request, upstream, result)
+        kind = result.get("resultType", "complete")
+        if kind != "complete":
+            result = self._unfinished(request, upstream, result, kind)
+        if request.method == "resources/read":
+            _check_hints(result)
         return self._with_merged_uris(upstream, result) if self.merged else result
 
     async def _schema(self, request: Request, upstream: Upstream, tool: str) -> Json | None:
@@ -364,6 +386,27 @@ class View:
     async def _fresh_schema(self, upstream: Upstream, tool: str) -> Json | None:
         await self._catalog.items(upstream, "tools/list", FAN_OUT_SECONDS)
         return self._catalog.mirrored(upstream.name, tool)
+
+    def _unfinished(self, request: Request, upstream: Upstream, result: Json, kind: object) -> Json:
+        """A result that is not the last word (2026-07-28 basic/index, "Result types").
+
+        Raises:
+            RpcError: the request, or the client, does not go with it.
+        """
+        if kind == "input_required" and request.method in INPUT_METHODS:
+            return result
+        if kind == TASK and request.method == "tools/call":
+            extensions = request.capabilities.get("extensions")
+            if isinstance(extensions, dict) and TASKS_EXTENSION in extensions:
+                return self._with_sealed_task(request, upstream, result)
+            raise RpcError(
+                MISSING_REQUIRED_CLIENT_CAPABILITY,
+                f"server {upstream.name} made a task of the call, which the client did not declare to understand",
+                {"requiredCapabilities": {"extensions": {TASKS_EXTENSION: {}}}},
+            )
+        raise RpcError(
+            UNAVAILABLE, f"server {upstream.name} answered {request.method} with the resultType {str(kind)[:40]!r}"
+        )
 
     # -- tasks (SEP-2663) ------------------------------------------------------------------------
 
@@ -406,6 +449,9 @@ class View:
         if not names.may_be_shortened(name):
             return upstream, rest
         itself = names.exposed(found[0], rest) == name  # an honest name may end like a digest
+        for item in self._catalog.known(upstream.name, method) or ():
+            if names.exposed(found[0], item["name"]) == name:
+                return upstream, item["name"]
         try:
             listed = await self._catalog.items(upstream, method, FAN_OUT_SECONDS)
         except RpcError:
@@ -461,6 +507,15 @@ class View:
             elif content.get("type") == "resource" and isinstance(content.get("resource"), dict):
                 _rename_uri(server, content["resource"])
         return result
+
+
+def _check_hints(result: Json) -> None:
+    """What a server says of caching, where it is allowed to (2026-07-28 server/utilities/caching)."""
+    ttl = result.get("ttlMs", 0)
+    if not isinstance(ttl, int) or isinstance(ttl, bool) or ttl < 0:
+        result["ttlMs"] = 0
+    if result.get("cacheScope", "private") not in ("public", "private"):
+        result["cacheScope"] = "private"
 
 
 def _objects(value: object) -> list[Json]:

