@@ -144,18 +144,19 @@ def test_a_call_that_may_have_run_is_not_repeated(
 
 
 @pytest.mark.requirement("BRIDGE-PROBE-03")
-def test_a_server_that_becomes_modern_is_noticed(start: Start) -> None:
-    """The era is looked at again when what was known of it fails; nothing runs twice for it."""
-    old = Server2025()
-    running = start([{"name": "only", "url": old.url}])
+@pytest.mark.parametrize("before", [Server2025, Server2026])
+def test_a_server_that_changes_its_era_is_noticed(start: Start, before: type[Server2026] | type[Server2025]) -> None:
+    """Its next release at the same address is of the other era: refused requests show it, and the next call works."""
+    server: Upstream = before()
+    running = start([{"name": "only", "url": server.url}])
     client = Client2026(running.url)
     assert "result" in client.call("only__echo")
-    modern = Server2026()
-    old.take = modern.take  # type: ignore[method-assign]
+    after: Upstream = Server2026() if before is Server2025 else Server2025()
+    server.take = after.take  # type: ignore[method-assign]
     until(lambda: "result" in client.call("only__echo"), "a call in the new era", 30)
-    assert old.received[-1].headers["mcp-protocol-version"] == MODERN
-    old.stop()
-    modern.stop()
+    assert server.of("tools/call")[-1].headers["mcp-protocol-version"] == after.era
+    server.stop()
+    after.stop()
 
 
 @pytest.mark.requirement("BRIDGE-ANS-01")
