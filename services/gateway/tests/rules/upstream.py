@@ -147,6 +147,11 @@ class Exchange:
             self.handler.wfile.write(b"0\r\n\r\n")
             self.handler.wfile.flush()
 
+    def cut(self) -> None:
+        """Break off the connection without an answer."""
+        self.handler.connection.shutdown(socket.SHUT_RDWR)
+        self.answered = self.handler.close_connection = True
+
     def gone(self, seconds: float = SECONDS) -> bool:
         """Wait until the gateway closes the connection."""
         deadline = time.monotonic() + seconds
