@@ -17,6 +17,7 @@ import httpx2
 from conftest import LEGACY, MODERN, Running, message_of, wait_until
 
 Json = dict[str, Any]
+HTTP = httpx2.Client(timeout=30)  # for questions about health: a client is dear to make
 SETTLE_SECONDS = 8.0
 
 
@@ -135,10 +136,10 @@ class Rig:
     rows: list[tuple[str, str, str, str]] = field(default_factory=list)
 
     def sites(self) -> Json:
-        return dict(httpx2.get(f"{self.control.url}/sites").json())
+        return dict(HTTP.get(f"{self.control.url}/sites").json())
 
     def change(self, name: str, **to: Any) -> None:
-        httpx2.post(f"{self.control.url}/site", json={"name": name, **to}).raise_for_status()
+        HTTP.post(f"{self.control.url}/site", json={"name": name, **to}).raise_for_status()
 
     # -- health ----------------------------------------------------------------------------------
 
@@ -163,7 +164,7 @@ class Rig:
 
     def gauge(self, name: str) -> float:
         """Sum over all labels."""
-        text = httpx2.get(f"{self.gateway.url}/metrics").text
+        text = HTTP.get(f"{self.gateway.url}/metrics").text
         return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if re.match(rf"{name}[ {{]", line))
 
     def now(self) -> Health:
@@ -183,7 +184,7 @@ class Rig:
             f"open files come back to {before.files} (+{more_files}); now {self.files()}",
             SETTLE_SECONDS,
         )
-        assert httpx2.get(f"{self.gateway.url}/readyz").status_code == 200
+        assert HTTP.get(f"{self.gateway.url}/readyz").status_code == 200
         assert_no_exception(self.log_since(before))
 
 
@@ -207,4 +208,4 @@ def launch_sites(
     specification.write_text(json.dumps(sites))
     env = {"PYTHONPATH": str(tests)}
     running = launch(sys.executable, "-m", "faults.server", str(port), str(specification), port=port, env=env)
-    return running, dict(httpx2.get(f"{running.url}/sites").json())
+    return running, dict(HTTP.get(f"{running.url}/sites").json())

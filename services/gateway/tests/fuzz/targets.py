@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 
 import yaml
 
-from fuzz.http import http_answer, http_request
+from fuzz.wire_parsers import http_answer, http_request
 from mcp_gateway import names, sse
 from mcp_gateway.config import Config, parse
 from mcp_gateway.reader import ConfigError
