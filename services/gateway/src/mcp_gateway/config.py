@@ -215,8 +215,8 @@ def _server(reader: Reader) -> Server:
         gpu = _source(section)
         section.done()
     tools, headers = reader.section("tools"), {}
-    for header, source in reader.take("headers", dict, {}).items():
-        item = Reader(source, reader.at(f"headers.{header}"), reader.errors)
+    for header, value in reader.take("headers", dict, {}).items():
+        item = Reader(value, reader.at(f"headers.{header}"), reader.errors)
         headers[str(header)] = item.take("prefix", str, "") + (item.secret("file") or item.take("value", str, ""))
         item.done()
     server = Server(
