@@ -24,10 +24,10 @@ SETTLE_SECONDS = 8.0
 class Caller:
     """A bare client of one era at one gateway; threads may share it."""
 
-    def __init__(self, url: str, era: str, path: str = "/mcp", timeout: float = 30.0, **headers: str) -> None:
+    def __init__(self, url: str, era: str, path: str = "/mcp", timeout: float = 30.0) -> None:
         self.era = era
         self._path = path
-        self.http = httpx2.Client(base_url=url, timeout=timeout, headers=headers)
+        self.http = httpx2.Client(base_url=url, timeout=timeout)
         self._headers = {"Accept": "application/json, text/event-stream"}
         if era == "legacy":
             self._headers["MCP-Protocol-Version"] = LEGACY

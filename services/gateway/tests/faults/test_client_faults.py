@@ -22,7 +22,7 @@ POOLED = 6
 @pytest.fixture(scope="module")
 def shared(rig: Callable[..., Rig], tmp_path_factory: pytest.TempPathFactory) -> Rig:
     """One gateway with two keys' principals and the servers that clients misbehave at."""
-    sites = [
+    sites: list[dict[str, Any]] = [
         {"name": "hang", "era": "modern", "on": {"tools/call": "hang-before-headers"}},
         {"name": "hang-old", "era": "legacy", "on": {"tools/call": "hang-before-headers"}},
         {"name": "pour", "era": "modern", "on": {"tools/call": "progress-for-ever"}},

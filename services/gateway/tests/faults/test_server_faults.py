@@ -169,7 +169,7 @@ def test_the_merged_list_survives_all_of_them(
         for name, liar in LIARS.items()
         if liar.listed is not None and (f"{name[:32]}__act" in names) != liar.listed
     ]
-    partial = next((v for k, v in (result.get("_meta") or {}).items() if k.endswith("/partial")), [])
+    partial: list[str] = next((v for k, v in (result.get("_meta") or {}).items() if k.endswith("/partial")), [])
     what = f"{len(names)} tools; partial: {', '.join(partial)}"
     seen("servers that lie", "merged tools/list", what, f"{seconds:5.2f} s")
     assert wrong == []
