@@ -130,6 +130,10 @@ async def converse(site: Site, reader: asyncio.StreamReader, writer: asyncio.Str
     """One connection."""
     site.open += 1
     number = 0
+    await asyncio.sleep(site.delay)
+    while site.most and site.served >= site.most and not reader.at_eof():  # noqa: ASYNC110 - a count has no event
+        await asyncio.sleep(0.01)
+    site.served += 1
     try:
         while x := await read_request(site, reader, writer, number):
             if x.message.get("method") == "tools/call":
@@ -150,6 +154,7 @@ async def converse(site: Site, reader: asyncio.StreamReader, writer: asyncio.Str
         site.hits["left"] += 1  # the other side did not wait for the end
     finally:
         site.open -= 1
+        site.served -= 1
         with contextlib.suppress(OSError):
             writer.close()
 

@@ -14,7 +14,7 @@ import pytest
 
 from faults.behaviours import FAULTS
 from faults.eras import LIARS
-from faults.fault import Fault
+from faults.fault import LATE, Fault
 from faults.rig import Caller, Rig
 from mcp_gateway.protocol import BUSY, TIMED_OUT, UNAVAILABLE
 
@@ -33,8 +33,15 @@ def under_faults(rig: Callable[..., Rig]) -> Rig:
     """One gateway, a server for each fault and era."""
     names = [site(era, fault) for era, fault in CASES]
     assert len(set(names)) == len(names)
-    sites = [{"name": site(era, f), "era": era, "on": {"tools/call": f.name}} for era, f in CASES]
+    sites: list[dict[str, Any]] = [{"name": site(era, f), "era": era, "on": {"tools/call": f.name}} for era, f in CASES]
     limits = {site(era, f): {"timeout_seconds": f.silence, "max_seconds": f.limit} for era, f in CASES}
+    for name, how in {
+        "slow-to-accept": {"delay": 0.3},
+        "two-at-a-time": {"most": 2},
+        "one-at-a-time": {"most": 1},
+    }.items():
+        sites.append({"name": name, **how})
+        limits[name] = {"timeout_seconds": 1.0, "max_seconds": 2.0}
     return rig(sites, limits)
 
 
@@ -116,6 +123,33 @@ def test_safe_requests_survive_closing_connections(
     assert under_faults.sites()[name]["hits"][how] >= 64
 
 
+@pytest.mark.parametrize(
+    ("name", "expect"), [("slow-to-accept", "result"), ("two-at-a-time", "either"), ("one-at-a-time", "either")]
+)
+def test_servers_that_hardly_accept(
+    under_faults: Rig, callers: list[Caller], seen: Callable[..., None], name: str, expect: str
+) -> None:
+    """Connections that are made and not served: calls end in time, and the next ones work."""
+    assert under_faults.probe
+    before, failed = under_faults.now(), len(under_faults.probe.failures)
+
+    def one(number: int) -> tuple[dict[str, Any], float]:
+        start = time.monotonic()
+        return callers[number % 2].call(f"{name}__act", {"nonce": f"{number}"}, number), time.monotonic() - start
+
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(one, range(6)))
+    good = sum("result" in message for message, _ in answers)
+    seen("faults of servers", name, f"{good} of 6 calls at once have a result; then {told(one(6)[0])}")
+    for message, seconds in answers:
+        assert seconds < 2.0 + SLACK_SECONDS
+        assert expect == "either" or "result" in message
+        assert "result" in message or explains(message["error"], name, LATE), told(message)
+    assert good >= 1 and max(under_faults.sites()[name]["ran"].values()) == 1
+    assert under_faults.probe.failures[failed:] == []
+    under_faults.is_well(before)
+
+
 def test_nothing_was_left_open(under_faults: Rig) -> None:
     """Seen from the servers' side: what is not in use any more is closed, but for a health check's connection."""
 
@@ -135,7 +169,7 @@ def test_nothing_was_left_open(under_faults: Rig) -> None:
 def under_liars(rig: Callable[..., Rig]) -> Rig:
     """Another gateway: these are met when it starts, and by everyone's merged list."""
     sites = [{"name": name[:32], "era": liar.era, "on": liar.on} for name, liar in LIARS.items()]
-    limits = {name[:32]: {"timeout_seconds": 1.5, "max_seconds": 3} for name in LIARS}
+    limits = {name[:32]: {"timeout_seconds": 0.8, "max_seconds": 1.6} for name in LIARS}
     return rig(sites, limits, wait=("good", "good-old"))
 
 

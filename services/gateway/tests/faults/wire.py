@@ -24,10 +24,12 @@ class Site:
     Attributes:
         era: ``modern`` (2026-07-28) or ``legacy`` (2025-11-25 with sessions).
         on: which fault to commit by JSON-RPC method; all others are answered as they should be.
+        most: how many connections are served at a time; others are accepted and wait. 0 for any number.
+        delay: seconds before a new connection is read from.
         sent: how often each ``nonce`` argument of a ``tools/call`` arrived: whoever repeats a call is seen.
         ran: how often each was executed; a server that refuses to (a session it does not know) has it sent again.
         hits: what else is worth counting, by name; ``held`` are the requests whose fault goes on.
-        open: connections that the other side holds.
+        open, served: connections that the other side holds, and those of them that are read from.
         sessions: the ids given out and not ended.
     """
 
@@ -35,7 +37,10 @@ class Site:
     era: str = "modern"
     on: dict[str, str] = field(default_factory=dict)
     port: int = 0
+    most: int = 0
+    delay: float = 0.0
     open: int = 0
+    served: int = 0
     sent: Counter[str] = field(default_factory=Counter)
     ran: Counter[str] = field(default_factory=Counter)
     hits: Counter[str] = field(default_factory=Counter)
