@@ -1,10 +1,11 @@
 # Everything a person types. `make help` lists it.
 INVENTORY ?= inventories/local
 ARGS ?=
+FUZZ_SECONDS ?= 60
 PLAYBOOK = scripts/playbook -i $(INVENTORY) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down plan verify status check lint test bench bench-gateway soak-gateway lock docs bootstrap clean
+.PHONY: help up down plan verify status check lint test bench bench-gateway soak-gateway fuzz-gateway lock docs bootstrap clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -42,6 +43,9 @@ bench-gateway: ## measure the gateway beside proxies and other gateways (ROUNDS=
 
 soak-gateway: ## ten minutes of steady load; memory and open files must stay flat
 	@scripts/bootstrap --dev && .venv/bin/python services/gateway/tests/soak/soak.py --minutes 10
+
+fuzz-gateway: ## coverage-guided fuzzing of the gateway's parsers, FUZZ_SECONDS each (needs pip install atheris)
+	@scripts/bootstrap --dev && .venv/bin/python services/gateway/tests/fuzz/run.py --seconds $(FUZZ_SECONDS) all
 
 docs: ## write docs/catalogue.md anew from the schema
 	@scripts/bootstrap && .venv/bin/python scripts/catalogue_docs.py --write

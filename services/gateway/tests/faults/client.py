@@ -65,7 +65,9 @@ class Raw:
             time.sleep(seconds)
 
     def half_close(self) -> None:
-        self.socket.shutdown(socket.SHUT_WR)
+        """Say that nothing more will be sent; without effect where the gateway closed first."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

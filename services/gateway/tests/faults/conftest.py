@@ -8,23 +8,36 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from conftest import TESTS, Running, free_port, wait_until
 
-from faults.rig import Probe, Rig, launch_sites
+from faults.rig import HTTP, Probe, Rig, launch_sites
 
 ROWS: dict[str, list[tuple[str, str, str]]] = {}
 Start = Callable[..., Rig]
 
 
-def serve(launch: Callable[..., Running], directory: Path, servers: list[dict[str, Any]], **config: Any) -> Running:
-    """A gateway before ``servers``, ready."""
+def serve(
+    launch: Callable[..., Running],
+    directory: Path,
+    servers: list[dict[str, Any]],
+    *,
+    wait: tuple[str, ...] = (),
+    **config: Any,
+) -> Running:
+    """A gateway before ``servers``, ready; or as soon as it knows those of ``wait``."""
     port = free_port()
     path = directory / f"gateway-{port}.json"
     path.write_text(json.dumps({"listen": {"port": port}, "servers": servers, **config}))
     gateway = launch(sys.executable, "-m", "mcp_gateway", "serve", "--config", str(path), port=port)
-    wait_until(lambda: httpx2.get(f"{gateway.url}/readyz").status_code == 200, "the gateway is ready", 60)
+
+    def knows() -> bool:
+        if not wait:
+            return bool(HTTP.get(f"{gateway.url}/readyz").status_code == 200)
+        servers = HTTP.get(f"{gateway.url}/status").json()["servers"]
+        return {server["name"] for server in servers if server["era"]} >= set(wait)
+
+    wait_until(knows, "the gateway is ready", 60)
     return gateway
 
 
@@ -33,7 +46,7 @@ def rig(launch: Callable[..., Running], tmp_path_factory: pytest.TempPathFactory
     """Starts misbehaving sites, good ones in a process of their own, a gateway before all, and a probe."""
     started: list[Rig] = []
 
-    def start(sites: list[dict[str, Any]], settings: dict[str, dict[str, Any]], **config: Any) -> Rig:
+    def start(sites: list[dict[str, Any]], settings: dict[str, dict[str, Any]], wait: tuple[str, ...] = ()) -> Rig:
         directory = tmp_path_factory.mktemp("rig")
         bad, reports = launch_sites(launch, directory, TESTS, free_port(), sites)
         good_sites = [{"name": "good", "era": "modern"}, {"name": "good-old", "era": "legacy"}]
@@ -42,7 +55,7 @@ def rig(launch: Callable[..., Running], tmp_path_factory: pytest.TempPathFactory
             {"name": name, "url": f"http://127.0.0.1:{report['port']}/mcp", **settings.get(name, {})}
             for name, report in (good | reports).items()
         ]
-        gateway = serve(launch, directory, servers, **config)
+        gateway = serve(launch, directory, servers, wait=wait)
         running = Rig(gateway, bad, Probe(gateway.url, ("good__look", "good-old__look")))
         started.append(running)
         running.probe.rounds(8)  # type: ignore[union-attr]

@@ -96,7 +96,7 @@ async def discover_is_found_on_a_page(x: Exchange, _: Behave) -> None:
 
 @liar("modern", "server/discover", "either")
 async def discover_of_wrong_types(x: Exchange, _: Behave) -> None:
-    odd = [5, None, "2026-07-28", {"2026-07-28": 1}, [None, 5, [], MODERN]]
+    odd: list[object] = [5, None, "2026-07-28", {"2026-07-28": 1}, [None, 5, [], MODERN]]
     value = odd[next(_counter) % len(odd)]
     await x.json(_discovered(x, supportedVersions=value, capabilities=value, instructions=value, _meta=value))
 

@@ -16,8 +16,8 @@ BAD = NOT_HTTP + "|" + NOT_RPC + "|" + BROKEN + "|" + LATE
 
 
 def _poison(x: Exchange) -> bytes:
-    """A whole answer with a result of its own: whoever takes it took another call's answer."""
-    body = json.dumps({"jsonrpc": "2.0", "id": x.id + 1, "result": x.result("POISON")}).encode()
+    """A second answer to the same request: whoever takes it took another call's answer."""
+    body = json.dumps({"jsonrpc": "2.0", "id": x.id, "result": x.result("POISON")}).encode()
     return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
 

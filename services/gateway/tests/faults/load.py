@@ -100,9 +100,9 @@ class Load:
 
     # -- kinds of workers ------------------------------------------------------------------------
 
-    def requests(self, kind: str, era: str, asked: list[tuple[str, dict[str, Any]]], **headers: str) -> None:
+    def requests(self, kind: str, era: str, asked: list[tuple[str, dict[str, Any]]]) -> None:
         """One bare client, one connection, in 2025 one session; ``asked`` in turn."""
-        caller = Caller(self.url, era, **headers)
+        caller = Caller(self.url, era)
         self.sessions[era] += 1
         turn = itertools.cycle(asked)
         numbers = itertools.count(1)
@@ -120,12 +120,12 @@ class Load:
 
         self.start(kind, work)
 
-    def new_sessions(self, kind: str, **headers: str) -> None:
+    def new_sessions(self, kind: str) -> None:
         """Clients of 2025 that come, ask once, and go."""
 
         def work(tally: Tally) -> None:
             started = time.monotonic()
-            caller = Caller(self.url, "legacy", **headers)
+            caller = Caller(self.url, "legacy")
             try:
                 caller.well_formed(caller.post("ping", {}, 1), 1)
                 assert caller.http.delete("/mcp", headers=caller.session).status_code in (200, 204)

@@ -154,7 +154,14 @@ async def result_of_wrong_types(x: Exchange, _: Behave) -> None:
 
 @fault("either", WRONG)
 async def content_of_wrong_types(x: Exchange, _: Behave) -> None:
-    odd = [5, None, "x", {"type": "resource"}, {"type": "resource", "resource": 5}, {"type": "resource_link", "uri": 5}]
+    odd: list[object] = [
+        5,
+        None,
+        "x",
+        {"type": "resource"},
+        {"type": "resource", "resource": 5},
+        {"type": "resource_link", "uri": 5},
+    ]
     odd += [{"type": 5}, {"type": "resource", "resource": {"uri": None}}, {"type": "resource_link", "uri": None}]
     await x.json(x.response({"content": odd, "resultType": "complete"}))
 
@@ -272,20 +279,12 @@ async def asks_and_does_not_wait(x: Exchange, _: Behave) -> None:
 async def odd_notifications(x: Exchange, _: Behave) -> None:
     """None of these says anything; none may break the call."""
     await x.stream()
-    for params in (
-        None,
-        5,
-        [],
-        "x",
-        {},
-        {"progressToken": None},
-        {"progressToken": [1]},
-        {"level": 5},
-        {"level": None},
-    ):
+    odd: list[object] = [None, 5, [], "x", {}, {"progressToken": None}, {"progressToken": [1]}, {"level": 5}]
+    for params in odd:
         for method in ("notifications/progress", "notifications/message", "notifications/tools/list_changed", "x", ""):
             await x.event({"jsonrpc": "2.0", "method": method, "params": params})
-    for message in ({"method": 5}, {"method": None, "id": None}, {"id": {}, "method": {}}, [], 5, None, {}):
+    messages: list[object] = [{"method": 5}, {"method": None, "id": None}, {"id": {}, "method": {}}, [], 5, None, {}]
+    for message in messages:
         await x.event(message)
     await x.event(x.response())
     await x.end()

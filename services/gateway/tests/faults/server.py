@@ -128,8 +128,12 @@ async def common(x: Exchange, dress: Json) -> None:
 
 async def converse(site: Site, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """One connection."""
-    site.hits["connections"] += 1
+    site.open += 1
     number = 0
+    await asyncio.sleep(site.delay)
+    while site.most and site.served >= site.most and not reader.at_eof():  # noqa: ASYNC110 - a count has no event
+        await asyncio.sleep(0.01)
+    site.served += 1
     try:
         while x := await read_request(site, reader, writer, number):
             if x.message.get("method") == "tools/call":
@@ -149,6 +153,8 @@ async def converse(site: Site, reader: asyncio.StreamReader, writer: asyncio.Str
     except OSError:
         site.hits["left"] += 1  # the other side did not wait for the end
     finally:
+        site.open -= 1
+        site.served -= 1
         with contextlib.suppress(OSError):
             writer.close()
 
@@ -161,7 +167,12 @@ async def control(sites: dict[str, Site], reader: asyncio.StreamReader, writer: 
         if x.message.get("forget"):
             site.sessions.clear()
     if x:
-        await x.body(json.dumps({name: site.report() for name, site in sites.items()}).encode(), 200)
+        await x.body(
+            json.dumps({name: site.report() for name, site in sites.items()}).encode(),
+            200,
+            "application/json",
+            "Connection: close",
+        )
     writer.close()
 
 

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,7 @@ def _offer(fleet: Fleet) -> Load:
     """Who asks, and for what; the names of kinds that must not fail begin with ``safe``."""
     load = Load(fleet.url, 0.01)
     reads = [("resources/read", {"uri": f"{server}+test://x"}) for server in SERVERS]
-    lists = [("tools/list", {}), ("resources/list", {})]
+    lists: list[tuple[str, dict[str, Any]]] = [("tools/list", {}), ("resources/list", {})]
     for _ in range(2):
         load.requests("safe: 2026, bare", "modern", [*reads, *lists])
     # Caddy cannot tell a safe request of 2025 from another, so it repeats none that a gateway died under.
@@ -223,14 +224,14 @@ def test_chaos(fleet: Fleet, seen: Callable[..., None]) -> None:
             load.wait_for(2)
 
     for name, replicas in fleet.servers.items():
-        step(f"kill -9 a replica of {name}", lambda replicas=replicas: kill(replicas[0]))
+        step(f"kill -9 a replica of {name}", partial(kill, replicas[0]))
     step("kill -9 a gateway", lambda: kill(fleet.gateways[0]))
     unsafe_before = [len(tally.failed) for tally in load.tallies.values()]
     step("SIGTERM a gateway", lambda: roll(fleet.gateways[1:2]))
     step("roll all gateways", lambda: roll(fleet.gateways))
     graceful = [len(tally.failed) for tally in load.tallies.values()]
     for name, replicas in fleet.servers.items():
-        step(f"roll all replicas of {name}", lambda replicas=replicas: roll(replicas))
+        step(f"roll all replicas of {name}", partial(roll, replicas))
     time.sleep(0.5)
     load.stop()
 

@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx2
 import pytest
 from conftest import wait_until
 
 from faults.client import Closed, Raw, good, hello, in_session, modern, post
 from faults.requests import EVERY, HUGE_IDS, IDS, MESSAGES, SERVED, Bad, Message
-from faults.rig import Rig
+from faults.rig import HTTP, Rig
 
 # Connections that the probe and the pools may hold more than before.
 POOLED = 6
@@ -23,7 +22,7 @@ POOLED = 6
 @pytest.fixture(scope="module")
 def shared(rig: Callable[..., Rig], tmp_path_factory: pytest.TempPathFactory) -> Rig:
     """One gateway with two keys' principals and the servers that clients misbehave at."""
-    sites = [
+    sites: list[dict[str, Any]] = [
         {"name": "hang", "era": "modern", "on": {"tools/call": "hang-before-headers"}},
         {"name": "hang-old", "era": "legacy", "on": {"tools/call": "hang-before-headers"}},
         {"name": "pour", "era": "modern", "on": {"tools/call": "progress-for-ever"}},
@@ -438,7 +437,7 @@ def test_unknown_endpoints_and_verbs_make_no_new_metrics(healthy: Rig) -> None:
     """Clients must not be able to make up labels: that is memory without end."""
 
     def series() -> int:
-        return len(httpx2.get(f"{healthy.gateway.url}/metrics").text.splitlines())
+        return len(HTTP.get(f"{healthy.gateway.url}/metrics").text.splitlines())
 
     def attack(number: int) -> None:
         with Raw(healthy.gateway.port) as raw:

