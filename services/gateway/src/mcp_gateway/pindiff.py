@@ -23,7 +23,7 @@ def difference(pinned: Definition | None, now: Definition) -> str:
     else:
         head = ""
     old, new = (pinned.fields or {} if pinned else {}), now.fields or {}
-    parts = []
+    parts: list[str] = []
     for name in FIELDS:
         before, after = _lines(old.get(name)), _lines(new.get(name))
         if before != after:
