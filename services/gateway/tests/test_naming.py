@@ -163,6 +163,26 @@ def test_names_of_a_server_that_cannot_be_asked() -> None:
     assert guess("s__x_deadbeef", known) is None  # may be short for something longer
 
 
+def test_a_table_made_from_the_one_before_is_the_same() -> None:
+    lists = {"a": tools("x", "y"), "b": tools("x")}
+    chosen = {"a": Selection(rename={"x": "z"})}
+    before = Names(lists, chosen)
+    for items, selections in (
+        (lists, chosen),
+        ({**lists, "b": tools("new")}, chosen),
+        ({"b": lists["b"]}, chosen),
+        ({**lists, "c": tools("x")}, chosen),
+        (lists, {"a": Selection(exclude=("y",)), "b": Selection(rename={"nothing": "q"})}),
+    ):
+        made, fresh = Names(items, selections, previous=before), Names(items, selections)
+        assert list(made.items()) == list(fresh.items())
+        assert [made.find(name) for name in listed(fresh)] == [fresh.find(name) for name in listed(fresh)]
+        assert made.problems == fresh.problems
+    unchanged = dict(zip(listed(before), (item for _, item in before.items()), strict=True))
+    again = Names({**lists, "b": tools("new")}, chosen, previous=before)
+    assert all(item is unchanged[item["name"]] for server, item in again.items() if server == "a")
+
+
 # -- whatever they are called ------------------------------------------------------------------------------------------
 
 SERVERS = st.from_regex(re.compile(r"[a-z][a-z0-9]{0,6}([_-][a-z0-9]{1,6}){0,3}"), fullmatch=True)

@@ -306,9 +306,9 @@ def test_two_gateways_share_a_file(file: Path) -> None:
     # Both saw it first, and differently: whoever writes first has it.
     one.review("u", [tool()])
     other.review("u", [tool(description=POISON)])
-    refresh(one)
-    refresh(other)
-    refresh(one)
+    assert not refresh(one)
+    assert refresh(other)
+    assert refresh(one)
     for each in (one, other):
         assert each.review("u", [tool()]).offered == [tool()]
         assert each.review("u", [tool(description=POISON)]).offered == []

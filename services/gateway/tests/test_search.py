@@ -218,6 +218,25 @@ def test_mistakes_are_told_to_the_model(arguments: Any, complaint: str) -> None:
     assert result == {"content": [{"type": "text", "text": f"find_tools: {complaint}"}], "isError": True}
 
 
+def test_only_what_may_be_seen_is_found_or_named() -> None:
+    index = Index([tool("a__pay"), tool("a__pay_all"), tool("b__pay")])
+    result = answer(index, {"query": "pay"}, lambda name: name == "a__pay")
+    assert [found["name"] for found in result["structuredContent"]["tools"]] == ["a__pay"]
+    hint = answer(index, {"query": "quux"}, lambda name: name == "a__pay")["structuredContent"]["hint"]
+    assert hint.endswith("; servers: a")
+    refused = answer(index, {"query": "pay", "server": "b"}, lambda name: name == "a__pay")
+    assert refused["content"][0]["text"] == "find_tools: there is no server 'b'; there are a"
+
+
+def test_an_index_made_from_the_one_before_is_the_same() -> None:
+    before = Index(CATALOGUE)
+    tools = [tool("new__issue", "create an issue"), *CATALOGUE[10:]]
+    made, fresh = Index(tools, before), Index(tools)
+    for query in QUERIES:
+        assert made.find(query) == fresh.find(query)
+    assert made.servers == fresh.servers
+
+
 # -- settings ----------------------------------------------------------------------------------------------------------
 
 

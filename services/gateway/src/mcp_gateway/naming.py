@@ -96,9 +96,10 @@ class Names:
     """All names of one kind of item (tools, prompts) of a view; built anew when a list or the configuration changes.
 
     Args:
-        items: by server: what it listed, each with ``name``. Servers that never listed are absent.
+        items: by server: what it listed, each with ``name``; not changed later. Servers that never listed are absent.
         selections: by server; absent ones show everything. Prompts have none.
         merged: whether names carry their server's; otherwise ``items`` has one server.
+        previous: the table before, of the same kind and view: what did not change is taken from it.
 
     Attributes:
         problems: what could not be shown as it is.
@@ -110,22 +111,23 @@ class Names:
         selections: Mapping[str, Selection] | None = None,
         *,
         merged: bool = True,
+        previous: Names | None = None,
     ) -> None:
         if not merged and len(items) > 1:
             raise ValueError("names without their server's are of one server")
         self.problems: tuple[Problem, ...] = ()
         self._targets: dict[str, Target] = {}
         self._exposed: dict[Target, str] = {}
-        self._items: list[tuple[str, Json]] = []
-        problems: list[Problem] = []
+        self._parts: dict[str, _Part] = {}
         for server in sorted(items):
             selection = (selections or {}).get(server, EVERYTHING)
-            for exposed, item in _of_server(server, items[server], selection, merged, problems):
-                target = Target(server, item["name"])
-                self._targets[exposed] = target
-                self._exposed[target] = exposed
-                self._items.append((server, {**item, "name": exposed}))
-        self.problems = tuple(problems)
+            part = previous._parts.get(server) if previous else None
+            if not part or part.listed is not items[server] or part.selection != selection:
+                part = _part(server, items[server], selection, merged)
+            self._parts[server] = part
+            self._targets |= part.targets
+            self._exposed |= part.exposed
+        self.problems = tuple(problem for part in self._parts.values() for problem in part.problems)
 
     def find(self, exposed: str) -> Target | None:
         """Whose name it is; None for one that no list shows."""
@@ -137,10 +139,10 @@ class Names:
 
     def items(self) -> Iterator[tuple[str, Json]]:
         """Server and item under its merged name, in the list's order."""
-        return iter(self._items)
+        return ((server, item) for server, part in self._parts.items() for item in part.items)
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._targets)
 
 
 def guess(exposed: str, selections: Mapping[str, Selection]) -> Target | None:
@@ -159,6 +161,32 @@ def guess(exposed: str, selections: Mapping[str, Selection]) -> Target | None:
 
 
 # -- one server --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A server's part of the table, and what it was made of."""
+
+    listed: Sequence[Json]
+    selection: Selection
+    targets: dict[str, Target]
+    exposed: dict[Target, str]
+    items: list[Json]
+    problems: list[Problem]
+
+
+def _part(server: str, items: Sequence[Json], selection: Selection, merged: bool) -> _Part:
+    problems: list[Problem] = []
+    named = list(_of_server(server, items, selection, merged, problems))
+    targets = {exposed: Target(server, item["name"]) for exposed, item in named}
+    return _Part(
+        items,
+        selection,
+        targets,
+        {target: exposed for exposed, target in targets.items()},
+        [{**item, "name": exposed} for exposed, item in named],
+        problems,
+    )
 
 
 def _of_server(

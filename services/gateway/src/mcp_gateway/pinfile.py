@@ -180,11 +180,11 @@ def read_only(path: str) -> bool:
         return False
 
 
-def update(path: str, change: Callable[[Entries], Entries]) -> Entries:
+def update(path: str, change: Callable[[Entries], Entries]) -> tuple[Entries, Stamp | None]:
     """Replace the file by ``change`` of its content; other writers wait, readers see the old or the new file.
 
     Returns:
-        What is in the file now.
+        What is in the file now, and its stamp.
 
     Raises:
         BlockingIOError: another writer holds the lock; try again later.
@@ -196,7 +196,7 @@ def update(path: str, change: Callable[[Entries], Entries]) -> Entries:
         after = change(before)
         if after != before:
             _replace(path, encode(after))
-        return after
+        return after, stamp(path)
 
 
 @contextlib.contextmanager

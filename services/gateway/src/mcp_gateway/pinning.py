@@ -7,8 +7,6 @@ there: clients must take annotations as untrusted, and descriptions are no bette
 
 from __future__ import annotations
 
-import asyncio
-import errno
 import hashlib
 import logging
 import shlex
@@ -21,13 +19,12 @@ import orjson
 from mcp_gateway import pinfile
 from mcp_gateway.pindiff import difference
 from mcp_gateway.pinfile import Definition, Entry, PinFileError
+from mcp_gateway.pinstore import PinStore
 from mcp_gateway.protocol import Json
 from mcp_gateway.reader import ConfigError, Reader
 
 log = logging.getLogger("mcp_gateway.pinning")
 SHORT_HASH = 12
-# What a file system says that will not take the file now or later: read-only, not ours, or mounted by itself.
-READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.EBUSY})
 UNREVIEWED = "its definition was not compared with its pin yet; list the tools again"
 
 
@@ -148,31 +145,23 @@ class Pins:
 
     Raises:
         ConfigError: the file is broken; it is left as it is.
-
-    Attributes:
-        problem: why the file is not in use as it is or cannot be written; empty if all is well.
     """
 
     def __init__(self, settings: PinSettings) -> None:
         self._settings = settings
-        self._entries: pinfile.Entries = {}
-        self._dirty: set[tuple[str, str]] = set()
         self._seen: dict[str, _Seen] = {}
         self._told: dict[tuple[str, str], str] = {}
-        self._generation = 0
-        self._stamp: pinfile.Stamp | None = None
-        self._read_only = False
-        self._broken = False
         # Whether anything can be refused at all; a server's name is never empty.
         self._holds = any(settings.holds(server) for server in ("", *settings.servers))
-        self.problem = ""
-        if settings.file:
-            self._stamp = pinfile.stamp(settings.file)
-            try:
-                self._entries = pinfile.load(settings.file)
-            except PinFileError as error:
-                raise ConfigError([f"pinning.file: {error}"]) from error
-            self._read_only = pinfile.read_only(settings.file)
+        try:
+            self._store = PinStore(settings.file)
+        except PinFileError as error:
+            raise ConfigError([f"pinning.file: {error}"]) from error
+
+    @property
+    def problem(self) -> str:
+        """Why the file is not in use as it is or cannot be written; empty if all is well."""
+        return self._store.problem
 
     # -- lists -----------------------------------------------------------------------------------
 
@@ -183,7 +172,7 @@ class Pins:
             return Review(tools)
         tools, encoded = _encoded(server, tools)
         raw, seen = hashlib.blake2b(encoded).digest(), self._seen.get(server)
-        if seen and seen.raw == raw and seen.generation == self._generation:
+        if seen and seen.raw == raw and seen.generation == self._store.generation:
             return replace(seen.review, offered=tools, news=(), returned=())
         refusals: dict[str, str | None] = {}
         changes: list[Change] = []
@@ -198,7 +187,7 @@ class Pins:
             refusals[name] = refusals.get(name) or (_refusal(change) if change and change.withheld else None)
         news = tuple(change for change in changes if self._told.get((server, change.tool)) != change.hash)
         self._told |= {(server, change.tool): change.hash for change in news}
-        pinned = {tool for (owner, tool), entry in self._entries.items() if owner == server and entry.pinned}
+        pinned = {tool for (owner, tool), entry in self._store.entries.items() if owner == server and entry.pinned}
         before = set(seen.review.removed) if seen else set()
         review = Review(
             offered=[tool for tool in tools if refusals.get(tool.get("name", ""), UNREVIEWED) is None],
@@ -207,21 +196,21 @@ class Pins:
             removed=tuple(sorted(pinned - refusals.keys())),
             returned=tuple(sorted(before & refusals.keys())),
         )
-        self._seen[server] = _Seen(raw, self._generation, review, refusals)
+        self._seen[server] = _Seen(raw, self._store.generation, review, refusals)
         return review
 
     def _compare(self, server: str, tool: str, now: Definition, policy: Policy) -> Change | None:
         key = (server, tool)
-        entry = self._entries.get(key, Entry())
+        entry = self._store.entries.get(key, Entry())
         pinned, waiting = entry.pinned, entry.waiting
         if pinned is None and self._settings.first_sight is FirstSight.TRUST and waiting is None:
-            self._set(key, Entry(now))
+            self._store.set(key, Entry(now))
             return None
         if pinned and pinned.hash == now.hash:
             # A hash that was accepted alone gets its definition, for differences to come; what waited is no more.
-            self._set(key, Entry(now if pinned.fields is None else pinned))
+            self._store.set(key, Entry(now if pinned.fields is None else pinned))
             return None
-        self._set(key, Entry(pinned, now))
+        self._store.set(key, Entry(pinned, now))
         # One without a pin is here only because it is to be held, under whatever policy.
         withheld = policy is Policy.QUARANTINE or pinned is None
         return Change(
@@ -234,16 +223,13 @@ class Pins:
             withheld,
         )
 
-    def _set(self, key: tuple[str, str], entry: Entry) -> None:
-        if self._entries.get(key) != entry:
-            self._entries[key] = entry
-            self._dirty.add(key)
-
     def _accept(self, server: str, tool: str, digest: str) -> str:
         if not self._settings.file:
             return f"restart the gateway, or name a pinning.file, to accept {tool} of {server}"
         # Where the definition cannot be noted in the file, the command needs the whole hash.
-        return accept_command(server, tool, digest if self._read_only else digest[:SHORT_HASH], self._settings.file)
+        return accept_command(
+            server, tool, digest if self._store.read_only else digest[:SHORT_HASH], self._settings.file
+        )
 
     # -- calls -----------------------------------------------------------------------------------
 
@@ -255,74 +241,13 @@ class Pins:
         refusal = seen.refusals.get(tool, UNREVIEWED) if seen else UNREVIEWED
         return refusal if refusal is not UNREVIEWED or self._settings.holds(server) else None
 
-    # -- the file --------------------------------------------------------------------------------
-
     async def refresh(self) -> bool:
         """Read the file if somebody changed it, and write what is new; to be called every few seconds and at the end.
 
         Returns:
             Whether pins changed, so that lists must be reviewed again.
         """
-        path = self._settings.file
-        if not path:
-            return False
-        changed = await self._read(path)
-        if self._dirty and not self._read_only and not self._broken:
-            await self._write(path)
-        return changed
-
-    async def _read(self, path: str) -> bool:
-        stamp = await asyncio.to_thread(pinfile.stamp, path)
-        if stamp == self._stamp:
-            return False
-        self._stamp = stamp
-        if stamp is None:
-            # Nobody loses all pins because a volume went away; to pin anew, stop the gateway first.
-            log.warning("the pin file is gone; it will be written again", extra={"file": path})
-            self._dirty |= self._entries.keys()
-            return False
-        try:
-            there = await asyncio.to_thread(pinfile.load, path)
-        except PinFileError as error:
-            self._complain(error)
-            return False
-        self.problem, self._broken = "", False
-        self._read_only = pinfile.read_only(path)
-        return self._take(_merged(there, self._entries, self._dirty))
-
-    async def _write(self, path: str) -> None:
-        mine = {key: self._entries[key] for key in self._dirty if key in self._entries}
-        try:
-            there = await asyncio.to_thread(pinfile.update, path, lambda there: _merged(there, mine, set(mine)))
-        except BlockingIOError:
-            return  # another writer is at it; the next time will do
-        except PinFileError as error:
-            self._complain(error)
-            return
-        except OSError as error:
-            self._read_only = error.errno in READ_ONLY
-            problem = f"pinning.file: {path}: {error.strerror}; new pins are in memory only"
-            if problem != self.problem:
-                log.warning("the pin file cannot be written", extra={"error": problem})
-            self.problem = problem
-            return
-        self.problem = ""
-        self._stamp = await asyncio.to_thread(pinfile.stamp, path)
-        # What changed in memory during the writing is still to be written.
-        self._dirty -= {key for key, entry in mine.items() if self._entries.get(key) == entry}
-        self._take(_merged(there, self._entries, self._dirty))
-
-    def _take(self, entries: pinfile.Entries) -> bool:
-        if entries == self._entries:
-            return False
-        self._entries = entries
-        self._generation += 1
-        return True
-
-    def _complain(self, error: PinFileError) -> None:
-        self._broken = True
-        self.problem = f"pinning.file: {error}. The pins known before stay in force, and nothing is written"
-        log.error("the pin file is refused", extra={"error": self.problem})
+        return await self._store.refresh()
 
 
 def accept_command(server: str, tool: str, digest: str, file: str) -> str:
@@ -352,16 +277,3 @@ def _can_be_written(tool: Json) -> bool:
         return bool(orjson.dumps([tool]))
     except TypeError:
         return False
-
-
-def _merged(there: pinfile.Entries, mine: pinfile.Entries, dirty: set[tuple[str, str]]) -> pinfile.Entries:
-    """The file's entries with changes of ours that it does not contradict: a pin in the file stands."""
-    merged = dict(there)
-    for key in dirty:
-        ours, theirs = mine.get(key, Entry()), there.get(key, Entry())
-        pinned = theirs.pinned or ours.pinned
-        if pinned and ours.pinned and pinned.hash == ours.pinned.hash and pinned.fields is None:
-            pinned = ours.pinned
-        waiting = ours.waiting if ours.waiting and (not pinned or ours.waiting.hash != pinned.hash) else None
-        merged[key] = Entry(pinned, waiting)
-    return merged

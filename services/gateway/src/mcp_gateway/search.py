@@ -12,7 +12,7 @@ import math
 import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -132,6 +132,10 @@ def read(reader: Reader) -> SearchSettings:
     return settings
 
 
+Permits = Callable[[str], bool]
+_Fields = dict[int, dict[str, Counter[str]]]
+
+
 class Hit(NamedTuple):
     """A tool that fits; the higher the score the better."""
 
@@ -142,23 +146,34 @@ class Hit(NamedTuple):
 class Index:
     """Merged tools, searchable; built once for a list.
 
+    Args:
+        previous: the index before; what it has of the very same tools is taken from it.
+
     Attributes:
         servers: names of those whose tools are in it, sorted.
     """
 
-    def __init__(self, tools: Sequence[Json]) -> None:
+    def __init__(self, tools: Sequence[Json], previous: Index | None = None) -> None:
         self._tools = list(tools)
         self._owners = [_server(tool) for tool in tools]
         self.servers = tuple(sorted(set(self._owners) - {""}))
-        fields = [_fields(tool) for tool in tools]
-        self._postings = _postings(fields)
+        known: _Fields = previous._fields if previous else {}
+        # By identity: the index holds the tools, so no other can have the place of one in memory.
+        self._fields: _Fields = {id(tool): known.get(id(tool)) or _fields(tool) for tool in tools}
+        self._postings = _postings([self._fields[id(tool)] for tool in tools])
         self._vocabulary = sorted(self._postings)
 
     def __len__(self) -> int:
         return len(self._tools)
 
-    def find(self, query: str, limit: int = DEFAULT_LIMIT, server: str | None = None) -> list[Hit]:
-        """The best tools for the words of the query, best first; of equal ones in the order of their names."""
+    def find(
+        self, query: str, limit: int = DEFAULT_LIMIT, server: str | None = None, permits: Permits | None = None
+    ) -> list[Hit]:
+        """The best tools for the words of the query, best first; of equal ones in the order of their names.
+
+        Args:
+            permits: whether whoever asks may see the tool, by its merged name; None for all.
+        """
         scores: defaultdict[int, float] = defaultdict(float)
         for word in dict.fromkeys(words(query[:MAX_QUERY])[:_MAX_WORDS]):
             best: dict[int, float] = {}
@@ -168,9 +183,20 @@ class Index:
                         best[tool] = score * weight
             for tool, score in best.items():
                 scores[tool] += score
-        found = scores.items() if server is None else ((t, s) for t, s in scores.items() if self._owners[t] == server)
+        found = (
+            (tool, score)
+            for tool, score in scores.items()
+            if (server is None or self._owners[tool] == server)
+            and (permits is None or permits(self._tools[tool]["name"]))
+        )
         ranked = heapq.nsmallest(limit, found, key=lambda item: (-item[1], self._tools[item[0]]["name"]))
         return [Hit(self._tools[tool], score) for tool, score in ranked]
+
+    def servers_for(self, permits: Permits | None) -> tuple[str, ...]:
+        """Names of the servers of whose tools whoever asks may see any."""
+        if permits is None:
+            return self.servers
+        return tuple(sorted({o for o, t in zip(self._owners, self._tools, strict=True) if o and permits(t["name"])}))
 
     def _terms(self, word: str) -> Iterator[tuple[str, float]]:
         """The indexed words that a query's word means."""
@@ -185,11 +211,14 @@ class Index:
             at += 1
 
 
-def answer(index: Index, arguments: Any) -> Json:
+def answer(index: Index, arguments: Any, permits: Permits | None = None) -> Json:
     """The result of calling ``find_tools``.
 
     What is wrong with the arguments is told in a result with ``isError``, which models see and can mend
     (2026-07-28 server/tools, "Error Handling"). The structured content is also there as text ("Structured Content").
+
+    Args:
+        permits: whether whoever asks may see a tool, by its merged name; None for all.
     """
     given = arguments if isinstance(arguments, dict) else {}
     query, limit, server = given.get("query"), given.get("limit", DEFAULT_LIMIT), given.get("server")
@@ -203,13 +232,16 @@ def answer(index: Index, arguments: Any) -> Json:
         limit = int(limit)
     if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_LIMIT:
         return _mistake(f"limit is {limit!r}; give a whole number from 1 to {MAX_LIMIT}")
-    if server is not None and server not in index.servers:
-        return _mistake(f"there is no server {server!r}; there are {', '.join(index.servers) or 'none'}")
+    if server is not None and server not in (servers := index.servers_for(permits)):
+        return _mistake(f"there is no server {server!r}; there are {', '.join(servers) or 'none'}")
     shown = ("name", "title", "description", "inputSchema", "annotations")
-    found = [{key: hit.tool[key] for key in shown if key in hit.tool} for hit in index.find(query, limit, server)]
+    found = [
+        {key: hit.tool[key] for key in shown if key in hit.tool} for hit in index.find(query, limit, server, permits)
+    ]
     content: Json = {"tools": found}
     if not found:
-        where = f"; servers: {', '.join(index.servers)}" if index.servers and server is None else ""
+        servers = () if server else index.servers_for(permits)
+        where = f"; servers: {', '.join(servers)}" if servers else ""
         content["hint"] = f"no tool has any of these words; try others, or more general ones{where}"
     return {
         "content": [{"type": "text", "text": orjson.dumps(content).decode()}],
