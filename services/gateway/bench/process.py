@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
-START_SECONDS = 90.0
+START_SECONDS = 120.0
 
 
 class Unavailable(Exception):

@@ -40,7 +40,7 @@ class Row:
 
     def latency(self, quantile: str) -> float:
         """``p50``, ``p99`` and so on in milliseconds."""
-        return median(getattr(load, quantile) for load in self.loads)
+        return float(median(getattr(load, quantile) for load in self.loads))
 
     @property
     def wrong(self) -> int:
