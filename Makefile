@@ -4,7 +4,7 @@ ARGS ?=
 PLAYBOOK = scripts/playbook -i $(INVENTORY) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down plan verify status check lint test bench bench-gateway lock docs bootstrap clean
+.PHONY: help up down plan verify status check lint test bench bench-gateway soak-gateway lock docs bootstrap clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -39,6 +39,9 @@ bench: ## measure what docs/performance.md states
 bench-gateway: ## measure the gateway beside proxies and other gateways (ROUNDS=5 SECONDS=2 ONLY=...)
 	@scripts/bootstrap --dev
 	@PYTHONPATH=services/gateway .venv/bin/python -m bench
+
+soak-gateway: ## ten minutes of steady load; memory and open files must stay flat
+	@scripts/bootstrap --dev && .venv/bin/python services/gateway/tests/soak/soak.py --minutes 10
 
 docs: ## write docs/catalogue.md anew from the schema
 	@scripts/bootstrap && .venv/bin/python scripts/catalogue_docs.py --write

@@ -8,7 +8,9 @@ sends JSON, or an event stream as soon as something precedes the result.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
+import os
 import time
 from collections.abc import Coroutine
 from functools import partial
@@ -17,8 +19,10 @@ from typing import Any
 import orjson
 
 from mcp_gateway.auth import Authenticator
+from mcp_gateway.backend import Backend
 from mcp_gateway.catalog import Catalog
 from mcp_gateway.config import Config, Server
+from mcp_gateway.console import Console
 from mcp_gateway.downstream.parking import Parking
 from mcp_gateway.endpoint import Endpoint, Shared
 from mcp_gateway.hub import Hub
@@ -27,6 +31,7 @@ from mcp_gateway.net.client import Client
 from mcp_gateway.net.messages import Response
 from mcp_gateway.net.server import Exchange
 from mcp_gateway.net.server import Server as HttpServer
+from mcp_gateway.principal import Principal
 from mcp_gateway.protocol import INVALID_REQUEST, Json, error
 from mcp_gateway.sessions import Sealer
 from mcp_gateway.upstream.server import Commons, Upstream
@@ -65,6 +70,14 @@ class Gateway:
         self._closed = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._shared = Shared(config, self._auth, self.metrics)
+        backend = Backend(
+            self.status,
+            lambda: list(self._shared.errors)[::-1],
+            self._principal_of,
+            lambda: self._view("/mcp", self._upstreams, merged=True),
+        )
+        keys = [hashlib.sha256(b"console" + key).digest() for key in config.session_keys]
+        self._console = Console(backend, keys or [os.urandom(32)], config.public_url)
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -185,10 +198,28 @@ class Gateway:
                 exchange.respond(self._shared.unauthorized())
             else:
                 exchange.respond(Response(200, orjson.dumps(self.status(), option=orjson.OPT_INDENT_2)))
+        elif path == "/console" or path.startswith("/console/"):
+            self.background(self._shown(exchange))
         elif path == "/":
             exchange.respond(_text(200, "MCP gateway: connect a client to /mcp or /servers/<name>/mcp\n"))
         else:
             exchange.respond(Response(404, orjson.dumps({"error": f"nothing is at {path}"})))
+
+    async def _shown(self, exchange: Exchange) -> None:
+        """The console, which is a page: it is behind the same Host check and the same credentials."""
+        if not self._shared.host_allowed(exchange.request.headers):
+            exchange.respond(Response(403, orjson.dumps({"error": "Host is not allowed"})))
+            return
+        try:
+            response = await self._console.handle(exchange.request)
+        except Exception:
+            log.exception("the console failed")
+            response = Response(500, orjson.dumps({"error": "the console failed; the log says why"}))
+        exchange.respond(response or Response(404, orjson.dumps({"error": "nothing is there"})))
+
+    def _principal_of(self, credential: str) -> Principal | None:
+        name = self._auth.principal({"x-api-key": credential} if credential else {})
+        return Principal(name) if name else None
 
     def _ready(self) -> tuple[bool, str]:
         """Ready once every server was reached, or had its time: the others must not wait for a broken one."""
@@ -227,7 +258,12 @@ class Gateway:
                     "era": upstream.era,
                     "replicas": replicas,
                     "tools": None if tools is None else sum(upstream.policy.permits(t.get("name", "")) for t in tools),
-                    "latency_ms": upstream.latency_ms,
+                    "latency_ms": upstream.percentiles(),
+                    "requests": upstream.requests,
+                    "errors": upstream.errors,
+                    "queue": upstream.queue(),
+                    "pool": upstream.pool or None,
+                    "sessions": upstream.sessions,
                     "last_error": upstream.last_error,
                 }
             )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map
 
-from mcp_gateway.protocol import KEYS, LISTS, TIMED_OUT, Json, RpcError
+from mcp_gateway.protocol import KEYS, LISTS, MODERN, TIMED_OUT, Json, RpcError
 from mcp_gateway.upstream.call import Call
 from mcp_gateway.upstream.server import Upstream
 
@@ -117,7 +117,8 @@ class Catalog:
             ttl = 0.0  # it changed while we read it
         entry = _Entry(items, time.monotonic() + ttl)
         if method == "tools/list":
-            items = _with_valid_headers(upstream.name, items)
+            if upstream.era == MODERN:  # the annotation means nothing before
+                items = _with_valid_headers(upstream.name, items)
             entry.mirrored = _mirrored(items)
             entry.safe = frozenset(tool["name"] for tool in items if _is_safe(tool))
         self._entries[key] = entry

@@ -88,6 +88,7 @@ class Config:
 
     servers: tuple[Server, ...]
     host: str = "127.0.0.1"
+    public_url: str = ""
     port: int = 8080
     api_keys: tuple[ApiKey, ...] = ()
     session_keys: tuple[bytes, ...] = ()
@@ -129,6 +130,7 @@ def parse(document: Any) -> Config:
         drain_seconds=float(root.take("drain_seconds", (int, float), 30.0, lambda v: v >= 0)),
         retry=read_retry(root.section("retry")),
         groups=read_groups(root.section("groups")),
+        public_url=http.take("public_url", str, ""),
         list_ttl_seconds=float(root.take("list_ttl_seconds", (int, float), 10.0, lambda v: v >= 0)),
     )
     for reader in (listen, auth, sessions, http, root):

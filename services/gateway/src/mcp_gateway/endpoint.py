@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 
 from mcp_gateway.auth import Authenticator
+from mcp_gateway.backend import error_entry
 from mcp_gateway.config import Config
 from mcp_gateway.downstream import Channel, Legacy, Modern, Parking, Reply, is_modern
 from mcp_gateway.downstream.legacy import BATCHES
@@ -28,6 +30,7 @@ from mcp_gateway.sessions import Sealer, Session
 from mcp_gateway.views import Request, View
 
 MAX_BATCH = 100
+RECENT_ERRORS = 100
 
 log = logging.getLogger("mcp_gateway.access")
 
@@ -41,6 +44,16 @@ class Shared:
         self.metrics = metrics
         self.inflight = 0
         self.channels: set[Channel] = set()
+        self.errors: deque[Json] = deque(maxlen=RECENT_ERRORS)
+
+    def host_allowed(self, headers: dict[str, str]) -> bool:
+        """Whether the request was meant for this gateway (DNS rebinding)."""
+        allowed = self.config.allowed_hosts
+        if "*" in allowed:
+            return True
+        host = headers.get("host", "")
+        name = host.rsplit(":", 1)[0] if host.rpartition(":")[2].isdigit() else host
+        return name in allowed or host in allowed
 
     def unauthorized(self) -> Response:
         """The answer to a missing or wrong credential."""
@@ -95,7 +108,7 @@ class Endpoint:
         request = exchange.request
         headers = request.headers
         refused = self._shared.metrics.refused
-        if not self._host_allowed(headers) or not self._origin_allowed(headers):
+        if not self._shared.host_allowed(headers) or not self._origin_allowed(headers):
             refused.labels("origin").inc()
             return Response(403, orjson.dumps(error(None, INVALID_REQUEST, "Host or Origin is not allowed")))
         if request.method == "OPTIONS":
@@ -110,14 +123,6 @@ class Endpoint:
         if request.method in ("GET", "DELETE"):
             return await self._session_request(exchange, principal)
         return Response(405, headers=(("allow", "GET, POST, DELETE, OPTIONS"),))
-
-    def _host_allowed(self, headers: dict[str, str]) -> bool:
-        allowed = self._shared.config.allowed_hosts
-        if "*" in allowed:
-            return True
-        host = headers.get("host", "")
-        name = host.rsplit(":", 1)[0] if host.rpartition(":")[2].isdigit() else host
-        return name in allowed or host in allowed
 
     def _origin_allowed(self, headers: dict[str, str]) -> bool:
         """Browsers say where a page came from: other sites must not use a client's access (DNS rebinding)."""
@@ -197,7 +202,11 @@ class Endpoint:
         outcome = "cancelled"
         try:
             reply = await era.answer(identity, request, channel)
-            outcome = "error" if reply and reply.failed else "ok"
+            outcome = "ok"
+            if reply and reply.failed:
+                outcome = "error"
+                if isinstance(reply.message, dict):
+                    shared.errors.append(error_entry(request, reply.message["error"]))
             return reply
         finally:
             shared.inflight -= 1

@@ -23,15 +23,18 @@ from mcp_gateway.protocol import (
     CALLS,
     GATEWAY_INFO,
     HEADER_MISMATCH,
+    INPUT_METHODS,
     INVALID_PARAMS,
     LISTS,
     METHOD_NOT_FOUND,
+    MISSING_REQUIRED_CLIENT_CAPABILITY,
     MODERN,
     PARTIAL_META_KEY,
     SAFE,
     SERVER_INFO_META_KEY,
     STALE_META_KEY,
     TASKS,
+    UNAVAILABLE,
     Json,
     RpcError,
 )
@@ -50,6 +53,7 @@ CAPABILITY_OF = {
     "resources/templates/list": "resources",
 }
 TASK = "task"
+TASKS_EXTENSION = "io.modelcontextprotocol/tasks"
 
 
 @dataclass(slots=True)
@@ -141,7 +145,7 @@ class View:
         result: Json = {"capabilities": capabilities, "serverInfo": GATEWAY_INFO}
         if not self.merged:
             upstream = self._only()
-            result["serverInfo"] = upstream.info
+            result["serverInfo"] = upstream.info or GATEWAY_INFO
             if upstream.instructions:
                 result["instructions"] = upstream.instructions
         return result
@@ -343,8 +347,9 @@ class View:
             result = await upstream.request(call)
         finally:
             request.replica = call.replica
-        if result.get("resultType") == TASK:
-            result = self._with_sealed_task(request, upstream, result)
+        kind = result.get("resultType", "complete")
+        if kind != "complete":
+            result = self._unfinished(request, upstream, result, kind)
         return self._with_merged_uris(upstream, result) if self.merged else result
 
     async def _schema(self, request: Request, upstream: Upstream, tool: str) -> Json | None:
@@ -365,6 +370,27 @@ class View:
     async def _fresh_schema(self, upstream: Upstream, tool: str) -> Json | None:
         await self._catalog.items(upstream, "tools/list", FAN_OUT_SECONDS)
         return self._catalog.mirrored(upstream.name, tool)
+
+    def _unfinished(self, request: Request, upstream: Upstream, result: Json, kind: object) -> Json:
+        """A result that is not the last word (2026-07-28 basic/index, "Result types").
+
+        Raises:
+            RpcError: the request, or the client, does not go with it.
+        """
+        if kind == "input_required" and request.method in INPUT_METHODS:
+            return result
+        if kind == TASK and request.method == "tools/call":
+            extensions = request.capabilities.get("extensions")
+            if isinstance(extensions, dict) and TASKS_EXTENSION in extensions:
+                return self._with_sealed_task(request, upstream, result)
+            raise RpcError(
+                MISSING_REQUIRED_CLIENT_CAPABILITY,
+                f"server {upstream.name} made a task of the call, which the client did not declare to understand",
+                {"requiredCapabilities": {"extensions": {TASKS_EXTENSION: {}}}},
+            )
+        raise RpcError(
+            UNAVAILABLE, f"server {upstream.name} answered {request.method} with the resultType {str(kind)[:40]!r}"
+        )
 
     # -- tasks (SEP-2663) ------------------------------------------------------------------------
 

@@ -82,7 +82,8 @@ class Raw:
             raise Closed
         self._buffer += data
 
-    def _until(self, mark: bytes) -> bytes:
+    def until(self, mark: bytes) -> bytes:
+        """What comes before ``mark``; the mark is taken too."""
         while mark not in self._buffer:
             self._more()
         found, self._buffer = self._buffer.split(mark, 1)
@@ -103,7 +104,7 @@ class Raw:
         """
         interim: list[int] = []
         while True:
-            first, *lines = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
+            first, *lines = self.until(b"\r\n\r\n").decode("latin-1").split("\r\n")
             protocol, code, *_ = first.split(" ", 2)
             assert protocol in ("HTTP/1.1", "HTTP/1.0"), first
             headers: dict[str, str] = {}
@@ -119,7 +120,7 @@ class Raw:
             return Answer(int(code), headers, b"", interim)
         if headers.get("transfer-encoding", "").lower() == "chunked":
             body = b""
-            while size := int(self._until(b"\r\n"), 16):
+            while size := int(self.until(b"\r\n"), 16):
                 body += self._exactly(size)
                 assert self._exactly(2) == b"\r\n"
             assert self._exactly(2) == b"\r\n"

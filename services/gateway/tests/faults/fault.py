@@ -49,7 +49,7 @@ FAULTS: dict[str, Fault] = {}
 LATE = r"no answer|within|timed? ?out|too long|longer|silent"
 BROKEN = r"connection|closed|broke|reset|disconnect|ended|incomplete|not enough|payload|cut|EOF"
 NOT_HTTP = r"http|chunk|header|status|parse|invalid|malformed|bad|connection|encoding|length"
-NOT_RPC = r"without a|json|response|invalid|no valid|malformed|type"
+NOT_RPC = r"another request|without a|json|response|invalid|no valid|malformed|type"
 LARGE = r"large|exceeds|bytes|limit|too (much|big|many)|long|header"
 
 

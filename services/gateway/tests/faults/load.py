@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import threading
 import time
@@ -163,12 +162,3 @@ class Load:
 
         self._threads.append(threading.Thread(target=thread, daemon=True))
         self._threads[-1].start()
-
-
-def leave_at_once(url: str, body: bytes, seconds: float) -> None:
-    """Send a request and go away without its answer."""
-    import socket
-
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), 5) as gone:
-        gone.sendall(body)
-        time.sleep(seconds)

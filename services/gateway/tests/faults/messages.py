@@ -40,9 +40,9 @@ async def wrong_id_in_a_stream(x: Exchange, _: Behave) -> None:
     await x.end()
 
 
-@fault("result")
+@fault("either", WRONG)
 async def another_response_first(x: Exchange, _: Behave) -> None:
-    """A response to nobody's request is dropped, the right one is taken."""
+    """A response to nobody's request is dropped or refused; nobody takes it for theirs."""
     await x.stream()
     await x.event({"jsonrpc": "2.0", "id": 987654321, "result": x.result("POISON")})
     await x.event(x.response())
@@ -258,7 +258,7 @@ async def asks_for_ping(x: Exchange, _: Behave) -> None:
     await _ask(x, "ping", {})
 
 
-@fault("result", eras=("legacy",))
+@fault("either", eras=("legacy",))
 async def asks_and_does_not_wait(x: Exchange, _: Behave) -> None:
     """A thousand requests whose answers nobody reads."""
     await x.stream()
@@ -285,7 +285,7 @@ async def odd_notifications(x: Exchange, _: Behave) -> None:
     ):
         for method in ("notifications/progress", "notifications/message", "notifications/tools/list_changed", "x", ""):
             await x.event({"jsonrpc": "2.0", "method": method, "params": params})
-    for message in ({"method": 5}, {"method": None, "id": None}, {"id": []}, {"id": {}, "method": {}}, [], 5, None, {}):
+    for message in ({"method": 5}, {"method": None, "id": None}, {"id": {}, "method": {}}, [], 5, None, {}):
         await x.event(message)
     await x.event(x.response())
     await x.end()

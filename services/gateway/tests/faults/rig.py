@@ -66,6 +66,7 @@ class Caller:
         """A response that keeps to JSON-RPC 2.0 and to the era (2026-07-28 basic/index, "Responses")."""
         assert answer.status_code != 500, answer.text
         assert "set-cookie" not in answer.headers
+        assert "content-type" in answer.headers, f"HTTP {answer.status_code} without a message: {answer.text[:200]}"
         message = message_of(answer)
         assert message["jsonrpc"] == "2.0"
         assert message["id"] == identity and type(message["id"]) is type(identity)

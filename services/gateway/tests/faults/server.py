@@ -118,6 +118,7 @@ async def common(x: Exchange, dress: Json) -> None:
     elif method == "resources/read":
         await x.json(x.response({"contents": [{"uri": "test://x", "text": str(os.getpid())}], **dress}))
     elif method == "tools/call":
+        x.site.ran[x.nonce] += 1
         await x.json(x.response(x.result(str(os.getpid()))))
     elif method == "ping":
         await x.json(x.response({}))
@@ -132,8 +133,7 @@ async def converse(site: Site, reader: asyncio.StreamReader, writer: asyncio.Str
     try:
         while x := await read_request(site, reader, writer, number):
             if x.message.get("method") == "tools/call":
-                arguments = x.params.get("arguments")
-                site.sent[str(arguments.get("nonce") if isinstance(arguments, dict) else None)] += 1
+                site.sent[x.nonce] += 1
             fault = site.on.get(str(x.message.get("method")))
             if fault and x.verb == "POST":
                 site.hits["held"] += 1

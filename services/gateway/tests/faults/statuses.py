@@ -70,8 +70,7 @@ for _status in (301, 302, 303, 307, 308):
 @fault("result", eras=("legacy",), sends=2, at_once=False)
 async def session_lost_once(x: Exchange, behave: Behave) -> None:
     """404 ends a session (2025-11-25 basic/transports); nothing ran, so a new session may carry the call."""
-    nonce = str((x.params.get("arguments") or {}).get("nonce"))
-    if x.site.sent[nonce] == 1:
+    if x.site.sent[x.nonce] == 1:
         x.site.sessions.discard(x.headers.get("mcp-session-id", ""))
     await behave(x)
 

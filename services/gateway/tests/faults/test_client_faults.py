@@ -140,7 +140,7 @@ def test_expect_100_continue(healthy: Rig) -> None:
     head, body = good(1, "Expect: 100-continue").split(b"\r\n\r\n", 1)
     with Raw(healthy.gateway.port) as raw:
         raw.send(head + b"\r\n\r\n")
-        assert raw._until(b"\r\n\r\n").startswith(b"HTTP/1.1 100")
+        assert raw.until(b"\r\n\r\n").startswith(b"HTTP/1.1 100")
         raw.send(body)
         assert raw.answer().status == 200
 

@@ -25,6 +25,7 @@ class Site:
         era: ``modern`` (2026-07-28) or ``legacy`` (2025-11-25 with sessions).
         on: which fault to commit by JSON-RPC method; all others are answered as they should be.
         sent: how often each ``nonce`` argument of a ``tools/call`` arrived: whoever repeats a call is seen.
+        ran: how often each was executed; a server that refuses to (a session it does not know) has it sent again.
         hits: what else is worth counting, by name; ``held`` are the requests whose fault goes on.
         sessions: the ids given out and not ended.
     """
@@ -34,12 +35,19 @@ class Site:
     on: dict[str, str] = field(default_factory=dict)
     port: int = 0
     sent: Counter[str] = field(default_factory=Counter)
+    ran: Counter[str] = field(default_factory=Counter)
     hits: Counter[str] = field(default_factory=Counter)
     sessions: set[str] = field(default_factory=set)
     answers: dict[Any, asyncio.Future[Json]] = field(default_factory=dict)  # to requests of the server's own
 
     def report(self) -> Json:
-        return {"port": self.port, "sent": self.sent, "hits": self.hits, "sessions": len(self.sessions)}
+        return {
+            "port": self.port,
+            "sent": self.sent,
+            "ran": self.ran,
+            "hits": self.hits,
+            "sessions": len(self.sessions),
+        }
 
 
 @dataclass
@@ -69,6 +77,12 @@ class Exchange:
     def params(self) -> Json:
         params = self.message.get("params")
         return params if isinstance(params, dict) else {}
+
+    @property
+    def nonce(self) -> str:
+        """What tells this ``tools/call`` from all others."""
+        arguments = self.params.get("arguments")
+        return str(arguments.get("nonce") if isinstance(arguments, dict) else None)
 
     def result(self, text: str = "fine", **more: Any) -> Json:
         """A good result of ``tools/call``."""

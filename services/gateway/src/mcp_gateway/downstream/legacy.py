@@ -285,16 +285,16 @@ class _Asking:
     async def notify(self, message: Json) -> None:
         await self._channel.send(message)
 
-    def _check(self, method: str) -> None:
-        if lacking(self._session.capabilities, method) is not None or not self._channel.streams:
-            raise RpcError(METHOD_NOT_FOUND, f"the client did not declare what {method} needs")
+    def _check(self, question: Json) -> None:
+        if lacking(self._session.capabilities, question) is not None or not self._channel.streams:
+            raise RpcError(METHOD_NOT_FOUND, f"the client did not declare what {question.get('method')} needs")
 
-    def refusal(self, _method: str) -> None:
+    def refusal(self, _question: Json) -> None:
         """The server gets the client's answer, an error if it must be."""
 
     async def ask(self, question: Json, address: Address) -> None:
         """Pass the question on; its id brings the response back to the server by itself."""
-        self._check(question["method"])
+        self._check(question)
         address = replace(address, id=question["id"])
         await self._channel.send({**question, "id": self._legacy.question_id(self._session, address)})
 
@@ -310,7 +310,7 @@ class _Asking:
             retry["requestState"] = value["requestState"]
         if isinstance(questions, dict) and questions:
             for question in questions.values():
-                self._check(str(question.get("method")) if isinstance(question, dict) else "")
+                self._check(question if isinstance(question, dict) else {})
             answers = await asyncio.gather(
                 *(
                     self._legacy.ask_here(self._session, self._channel, _asked_as_in_2025(question))

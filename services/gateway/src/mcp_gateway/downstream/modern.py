@@ -22,6 +22,7 @@ from mcp_gateway.protocol import (
     GATEWAY_INFO,
     HEADER_MISMATCH,
     INPUT_METHODS,
+    INTERNAL_ERROR,
     INVALID_PARAMS,
     INVALID_REQUEST,
     LEGACY_RESOURCE_NOT_FOUND,
@@ -47,6 +48,8 @@ from mcp_gateway.views import Request, View
 LEGACY_ONLY = frozenset({"initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"})
 # Statuses of errors that arise past the envelope; all others travel with 200.
 _STATUS = dict.fromkeys(MODERN_ERRORS, 400) | {METHOD_NOT_FOUND: 404}
+# Codes that the specification keeps for itself and has not given a meaning (basic/index, "Error codes").
+_RESERVED = range(-32099, -32022)
 # A stray ``Mcp-Session-Id`` means nothing in this era (basic/transports/streamable-http, "Backward Compatibility").
 _ROUTING = frozenset({"mcp-protocol-version", "mcp-method", "mcp-name"})
 
@@ -84,8 +87,11 @@ class Modern:
         if doubled := _ROUTING & repeated:
             # Whoever reads the first copy of a doubled header and whoever reads the last would disagree.
             return Reply(400, error(body.get("id"), HEADER_MISMATCH, f"{min(doubled)} is given twice"))
-        if "id" not in body or "method" not in body:
-            return Reply(202)  # a notification or a response: nothing of ours waits for it
+        if "method" not in body:
+            # Servers of this era ask nothing that a message could respond to ("Sending Messages").
+            return Reply(400, error(None, INVALID_REQUEST, "a response is nothing that this endpoint takes"))
+        if "id" not in body:
+            return Reply(202)  # a notification: nothing of ours waits for it
         identity, method, params = body["id"], body["method"], cast(Json, body.get("params"))
         if not isinstance(identity, str | int) or isinstance(identity, bool):
             return Reply(400, error(None, INVALID_REQUEST, "id is neither a string nor an integer"))
@@ -104,6 +110,9 @@ class Modern:
             return _refusal(identity, RpcError(METHOD_NOT_FOUND, f"Method not found: {method}"))
         meta = params["_meta"]
         level = meta.get(LOG_LEVEL_META_KEY)
+        if level is not None and level not in LOG_LEVELS:
+            why = f"{LOG_LEVEL_META_KEY} {str(level)[:40]!r} is none of {', '.join(LOG_LEVELS)}"
+            return Reply(400, error(identity, INVALID_PARAMS, why))
         return Request(
             method,
             params,
@@ -111,8 +120,8 @@ class Modern:
             capabilities=meta[CLIENT_CAPABILITIES_META_KEY],
             modern=True,
             headers=headers,
-            log_level=level if level in LOG_LEVELS else None,
-            set_level=level in LOG_LEVELS,
+            log_level=level,
+            set_level=level is not None,
         )
 
     async def answer(self, identity: Any, request: Request, channel: Channel) -> Reply | None:
@@ -138,6 +147,16 @@ class Modern:
         return Reply(200, result(identity, value))
 
     async def _handle(self, request: Request, channel: Channel) -> Json:
+        """The result; what it asks for must be what the client declared."""
+        value = await self._result(request, channel)
+        if value.get("resultType") == "input_required":
+            questions = value.get("inputRequests")
+            for question in questions.values() if isinstance(questions, dict) else ():
+                if isinstance(question, dict) and (refusal := undeclared(request.capabilities, question)):
+                    raise refusal
+        return value
+
+    async def _result(self, request: Request, channel: Channel) -> Json:
         """The view's result. A call whose server may ask the client in the middle of it can be parked."""
         if request.method not in INPUT_METHODS:
             request.client = _Listening(channel, request.capabilities)
@@ -214,11 +233,12 @@ class _Listening:
     async def notify(self, message: Json) -> None:
         await self._channel.send(message)
 
-    def refusal(self, method: str) -> RpcError:
-        return undeclared(self._capabilities, method) or RpcError(METHOD_NOT_FOUND, f"nobody can be asked {method}")
+    def refusal(self, question: Json) -> RpcError:
+        nobody = RpcError(METHOD_NOT_FOUND, f"nobody can be asked {question['method']}")
+        return undeclared(self._capabilities, question) or nobody
 
     async def ask(self, question: Json, _address: object) -> Json:
-        raise self.refusal(question["method"])
+        raise self.refusal(question)
 
 
 def _is_plain(method: Any, params: Any, meta: Any, headers: Mapping[str, str]) -> bool:
@@ -247,5 +267,9 @@ def _task_mismatch(method: str, params: Json, headers: Mapping[str, str]) -> str
 
 def _refusal(identity: Any, failure: RpcError) -> Reply:
     # -32002 and -32042 of older servers must never be sent in this era (basic/index, "Error codes").
-    code = INVALID_PARAMS if failure.code in (LEGACY_RESOURCE_NOT_FOUND, LEGACY_URL_ELICITATION) else failure.code
+    code = failure.code
+    if code in (LEGACY_RESOURCE_NOT_FOUND, LEGACY_URL_ELICITATION):
+        code = INVALID_PARAMS
+    elif code in _RESERVED:
+        code = INTERNAL_ERROR
     return Reply(_STATUS.get(code, 200), error(identity, code, failure.message, failure.data))

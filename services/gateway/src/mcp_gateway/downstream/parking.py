@@ -46,22 +46,33 @@ class Parked:
     until: float = 0.0
 
 
-def lacking(capabilities: Json, method: str) -> Json | None:
-    """The capabilities that a client would have to declare to be asked ``method``; None if it did."""
-    needed = CAPABILITY_OF.get(method)
+def lacking(capabilities: Json, question: Json) -> Json | None:
+    """The capabilities that a client would have to declare to be asked this; None if it did.
+
+    An empty ``elicitation`` means forms alone (2026-07-28 client/elicitation, "Capabilities").
+    """
+    needed = CAPABILITY_OF.get(str(question.get("method")))
     if needed is None:
         return {}
-    return None if needed in capabilities else {needed: {}}
+    declared = capabilities.get(needed)
+    if not isinstance(declared, dict):
+        return {needed: {}}
+    if needed == "elicitation":
+        params = question.get("params")
+        mode = params.get("mode", "form") if isinstance(params, dict) else "form"
+        if mode not in (declared or {"form": {}}):
+            return {needed: {mode: {}}}
+    return None
 
 
-def undeclared(capabilities: Json, method: str) -> RpcError | None:
+def undeclared(capabilities: Json, question: Json) -> RpcError | None:
     """The error that a client of 2026-07-28 gets in place of what it did not declare (basic/index, "Capabilities")."""
-    needed = lacking(capabilities, method)
+    needed = lacking(capabilities, question)
     if needed is None:
         return None
     return RpcError(
         MISSING_REQUIRED_CLIENT_CAPABILITY,
-        f"the server asks for {method}, which the client did not declare",
+        f"the server asks for {question.get('method')}, which the client did not declare",
         {"requiredCapabilities": needed},
     )
 
@@ -166,9 +177,9 @@ class ParkingClient:
         if self.channel:
             await self.channel.send(message)
 
-    def refusal(self, method: str) -> RpcError | None:
+    def refusal(self, question: Json) -> RpcError | None:
         """The client must have declared what it is asked."""
-        return undeclared(self._capabilities, method)
+        return undeclared(self._capabilities, question)
 
     async def ask(self, question: Json, address: Address) -> Json:
         """Have the question asked with the next result, and wait for the answer."""

@@ -22,7 +22,7 @@ class Client(Protocol):
     async def notify(self, message: Json) -> None:
         """Take a notification that belongs to the call."""
 
-    def refusal(self, method: str) -> RpcError | None:
+    def refusal(self, question: Json) -> RpcError | None:
         """Why a call whose server asks this cannot go on; None where the server may be answered."""
 
     async def ask(self, question: Json, address: Address) -> Json | None:
@@ -114,7 +114,7 @@ class Relay:
         method = message["method"]
         if "id" in message:
             client = self._call.client
-            if client and method != "ping" and (refusal := client.refusal(method)):
+            if client and method != "ping" and (refusal := client.refusal(message)):
                 raise refusal
             task = asyncio.ensure_future(self._question(message))
             self.questions.add(task)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import deque
 from collections.abc import Coroutine
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -51,6 +52,7 @@ IDLE_SESSION_SECONDS = 600.0
 RELAY_SECONDS = 0.5
 MAX_RELAY_SECONDS = 60.0
 GROUP_QUEUE = 64
+LATEST = 512
 GROUP_SECONDS = 600.0
 
 log = logging.getLogger("mcp_gateway.upstream")
@@ -80,17 +82,21 @@ class Lane:
         self, server: Server, urls: tuple[str, ...], dns: Dns | None, concurrency: int, metrics: Metrics, label: str
     ) -> None:
         self.dns = dns
+        self._concurrency = concurrency
         self.replicas = Replicas(server.name, urls, metrics, server.balancing, server.breaker)
-        self.chosen = metrics.pool_choices
         admission = server.admission
         self.admission = Admission(
             label,
-            lambda: concurrency * max(1, self.replicas.usable),
+            self.places,
             admission.queue or QUEUE_PER_PLACE * concurrency,
             min(admission.queue_seconds, server.timeout_seconds),
             metrics,
             admission.max_in_flight_per_principal,
         )
+
+    def places(self) -> int:
+        """Calls that may run at once."""
+        return self._concurrency * max(1, self.replicas.usable)
 
 
 class Upstream:
@@ -100,7 +106,7 @@ class Upstream:
         era: the protocol version line it speaks, None until known.
         capabilities, info, instructions: as it introduced itself last.
         last_error: why it could not be asked last time; empty when all is well.
-        latency_ms: of its latest answer.
+        requests, errors: calls answered, and those that it failed.
         probed: set once each replica known was probed, whatever came of it.
         changed: takes the server's word that a list or a resource of its changed: method and params.
         pool: which of GPU and CPU took the latest call; empty for servers without a choice.
@@ -112,10 +118,12 @@ class Upstream:
         self.policy = ToolPolicy(server.allow, server.deny)
         self.era: str | None = None
         self.capabilities: Json = {}
-        self.info: Json = {"name": server.name, "version": ""}
+        self.info: Json | None = None
         self.instructions: str | None = None
         self.last_error = ""
-        self.latency_ms: float | None = None
+        self.requests = 0
+        self.errors = 0
+        self._latest: deque[float] = deque(maxlen=LATEST)
         self.probed = asyncio.Event()
         self.changed: Changed = lambda _method, _params: None
         self.pool = ""
@@ -168,6 +176,28 @@ class Upstream:
             await modern.call(self._wire, replica, Call("server/discover", {}), self.changed)
         else:
             await self._sessions.call(replica, Call("ping", {}), self.changed)
+
+    def percentiles(self) -> Json | None:
+        """Of the latest answers, in milliseconds."""
+        if not self._latest:
+            return None
+        latest = sorted(self._latest)
+        at = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+        return {name: round(1000 * latest[int(part * (len(latest) - 1))], 1) for name, part in at.items()}
+
+    def queue(self) -> Json:
+        """Calls running and waiting, and how many may."""
+        gates = [lane.admission.gate for lane in self.lanes]
+        return {
+            "running": sum(gate.inflight for gate in gates),
+            "places": sum(lane.places() for lane in self.lanes),
+            "waiting": sum(gate.waiting for gate in gates),
+        }
+
+    @property
+    def sessions(self) -> int:
+        """Sessions of 2025 held."""
+        return len(self._sessions)
 
     async def retire(self) -> None:
         """Take no new calls, let those in flight end, and stop."""
@@ -301,8 +331,11 @@ class Upstream:
                     replica.released(trial)
                 else:
                     replica.finished(seconds, ok, trial)
-                    if ok:
-                        self.latency_ms = seconds * 1000
+                    if not ok:
+                        self.errors += 1
+                    else:
+                        self.requests += 1
+                        self._latest.append(seconds)
                         self._seconds.observe(seconds)
                         if self._hedge and call.safe:
                             self._hedge.observe(seconds)
@@ -476,8 +509,7 @@ class Upstream:
         capabilities = hello.get("capabilities")
         self.capabilities = capabilities if isinstance(capabilities, dict) else {}
         info = hello.get("serverInfo") or (hello.get("_meta") or {}).get(SERVER_INFO_META_KEY)
-        if isinstance(info, dict):
-            self.info = info
+        self.info = info if isinstance(info, dict) else None
         instructions = hello.get("instructions")
         self.instructions = instructions if isinstance(instructions, str) else None
 

@@ -1,0 +1,262 @@
+"""``subscriptions/listen`` (2026-07-28 basic/patterns/subscriptions), merged over servers of either era."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+
+from rules.clients import META, Client2026
+from rules.conftest import Connect, Start
+from rules.upstream import Exchange, Server2025, Server2026, until
+
+pytestmark = pytest.mark.integration
+Json = dict[str, Any]
+TAG = f"{META}subscriptionId"
+ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
+CHANGED = "notifications/tools/list_changed"
+UPDATED = "notifications/resources/updated"
+EVERYTHING = {"toolsListChanged": True, "promptsListChanged": True, "resourcesListChanged": True}
+
+
+def tag_of(message: Json) -> Any:
+    found = message.get("params") or message.get("result") or {}
+    return found["_meta"][TAG]
+
+
+@pytest.mark.requirement("MCP26-SUB-01", "MCP26-SUB-02")
+@pytest.mark.parametrize("identity", [0, 17, "listen-1"])
+@pytest.mark.parametrize("server", ["", "new"])
+def test_the_acknowledgement_is_first_and_all_is_tagged(
+    modern: Connect, new: Server2026, server: str, identity: Any
+) -> None:
+    with modern(server).stream("subscriptions/listen", {"notifications": EVERYTHING}, id=identity) as stream:
+        first = stream.next()
+        assert first["method"] == ACKNOWLEDGED
+        assert first["params"]["notifications"] == EVERYTHING
+        until(new.granted, "the upstream subscription")
+        new.tell(CHANGED)
+        second = stream.next()
+    assert second["method"] == CHANGED
+    assert tag_of(first) == tag_of(second) == identity
+    assert type(tag_of(first)) is type(identity)
+
+
+@pytest.mark.requirement("MCP26-SUB-03")
+def test_only_what_can_be_had_is_acknowledged(modern: Connect) -> None:
+    wanted = {**EVERYTHING, "surpriseChanged": True, "promptsListChanged": False}
+    with modern("new").stream("subscriptions/listen", {"notifications": wanted}) as stream:
+        assert stream.next()["params"]["notifications"] == {"toolsListChanged": True, "resourcesListChanged": True}
+
+
+@pytest.mark.requirement("MCP26-SUB-03")
+def test_what_a_server_does_not_offer_is_not_acknowledged(start: Start) -> None:
+    server = Server2026()
+    server.capabilities = {"tools": {}, "resources": {"subscribe": False, "listChanged": True}}
+    running = start([{"name": "plain", "url": server.url}])
+    wanted = {**EVERYTHING, "resourceSubscriptions": ["test://static"]}
+    with Client2026(running.url, "/servers/plain/mcp").stream("subscriptions/listen", {"notifications": wanted}) as s:
+        acknowledged = s.next()["params"]["notifications"]
+    assert acknowledged.get("resourcesListChanged") is True
+    assert not acknowledged.get("toolsListChanged")
+    assert not acknowledged.get("promptsListChanged")
+    assert not acknowledged.get("resourceSubscriptions")
+    server.stop()
+
+
+@pytest.mark.requirement("MCP26-SUB-04")
+@pytest.mark.parametrize("server", ["new", "old"])
+def test_only_what_was_asked_for_is_sent(
+    modern: Connect, new: Server2026, old: Server2025, server: str
+) -> None:
+    """What was not asked for is told first: had it been passed on, it would be the first to come."""
+    with modern(server).stream("subscriptions/listen", {"notifications": {"promptsListChanged": True}}) as stream:
+        stream.next()
+        if server == "new":
+            until(new.granted, "the upstream subscription")
+            for _, events in new.listeners:
+                events.put({"jsonrpc": "2.0", "method": CHANGED})
+                events.put({"jsonrpc": "2.0", "method": "notifications/prompts/list_changed"})
+        else:
+            until(lambda: old.streams, "the session's stream")
+            old.push(CHANGED)
+            old.push("notifications/prompts/list_changed")
+        assert stream.next()["method"] == "notifications/prompts/list_changed"
+
+
+@pytest.mark.requirement("MCP26-SUB-05")
+@pytest.mark.parametrize("server", ["new", "old"])
+def test_progress_and_logs_never_come_by_listening(
+    modern: Connect, new: Server2026, old: Server2025, server: str
+) -> None:
+    stray: list[tuple[str, Json]] = [
+        ("notifications/progress", {"progressToken": 1, "progress": 1}),
+        ("notifications/message", {"level": "error", "data": "stray"}),
+    ]
+    with modern(server).stream("subscriptions/listen", {"notifications": {"toolsListChanged": True}}) as stream:
+        stream.next()
+        if server == "new":
+            until(new.granted, "the upstream subscription")
+            for _, events in new.listeners:
+                for method, params in (*stray, (CHANGED, {})):
+                    events.put({"jsonrpc": "2.0", "method": method, "params": params})
+        else:
+            until(lambda: old.streams, "the session's stream")
+            for method, params in (*stray, (CHANGED, {})):
+                old.push(method, **params)
+        assert stream.next()["method"] == CHANGED
+
+
+@pytest.mark.requirement("MCP26-SUB-06")
+def test_a_listener_of_all_hears_every_server(modern: Connect, new: Server2026, old: Server2025) -> None:
+    uris = ["new+test://static", "old+test://static"]
+    wanted = {"toolsListChanged": True, "resourceSubscriptions": uris}
+    with modern().stream("subscriptions/listen", {"notifications": wanted}, id="all") as stream:
+        acknowledged = stream.next()["params"]["notifications"]
+        assert sorted(acknowledged["resourceSubscriptions"]) == uris
+        until(lambda: new.granted().get("resourceSubscriptions") == ["test://static"], "the subscription at new")
+        until(lambda: old.of("resources/subscribe"), "the subscription at old")
+        until(lambda: old.streams, "the stream of old")
+        assert old.of("resources/subscribe")[0].params["uri"] == "test://static"
+        new.tell(UPDATED, uri="test://static")
+        message = stream.next()
+        assert (message["method"], message["params"]["uri"]) == (UPDATED, uris[0])
+        old.push(UPDATED, uri="test://static")
+        message = stream.next()
+        assert (message["method"], message["params"]["uri"], tag_of(message)) == (UPDATED, uris[1], "all")
+
+
+@pytest.mark.requirement("MCP26-SUB-07")
+@pytest.mark.parametrize("server", ["new", "old"])
+def test_what_happens_after_the_acknowledgement_is_told(
+    modern: Connect, new: Server2026, old: Server2025, server: str
+) -> None:
+    """The acknowledgement says that the server's own subscription stands: a change at once is not lost."""
+    wanted = {"resourceSubscriptions": ["test://static"]}
+    with modern(server).stream("subscriptions/listen", {"notifications": wanted}) as stream:
+        assert stream.next()["method"] == ACKNOWLEDGED
+        if server == "new":
+            new.tell(UPDATED, uri="test://static")
+        else:
+            assert old.of("resources/subscribe")
+            assert old.streams
+            old.push(UPDATED, uri="test://static")
+        assert stream.next()["method"] == UPDATED
+
+
+@pytest.mark.requirement("MCP26-SUB-08")
+def test_several_subscriptions_stand_side_by_side(modern: Connect, new: Server2026) -> None:
+    client = modern("new")
+    with (
+        client.stream("subscriptions/listen", {"notifications": {"toolsListChanged": True}}, id="one") as one,
+        client.stream("subscriptions/listen", {"notifications": {"promptsListChanged": True}}, id="two") as two,
+    ):
+        assert (tag_of(one.next()), tag_of(two.next())) == ("one", "two")
+        until(lambda: {"toolsListChanged", "promptsListChanged"} <= set(new.granted()), "both subscriptions")
+        new.tell("notifications/prompts/list_changed")
+        new.tell(CHANGED)
+        assert tag_of(one.next()) == "one"
+        assert tag_of(two.next()) == "two"
+
+
+@pytest.mark.requirement("MCP26-SUB-09")
+def test_a_client_that_leaves_ends_its_subscription(start: Start) -> None:
+    server = Server2026()
+    running = start([{"name": "new", "url": server.url}])
+    wanted = {"resourceSubscriptions": ["test://static"]}
+    with Client2026(running.url, "/servers/new/mcp").stream("subscriptions/listen", {"notifications": wanted}) as s:
+        s.next()
+        until(lambda: server.granted().get("resourceSubscriptions"), "the upstream subscription")
+    until(lambda: not server.granted().get("resourceSubscriptions"), "the end of the upstream subscription")
+    server.stop()
+
+
+@pytest.mark.requirement("MCP26-SUB-10")
+@pytest.mark.parametrize("era", [Server2026, Server2025])
+def test_the_end_of_the_gateway_is_a_result(start: Start, era: type[Server2026] | type[Server2025]) -> None:
+    server = era()
+    running = start([{"name": "only", "url": server.url}], drain_seconds=5)
+    client = Client2026(running.url)
+    with client.stream("subscriptions/listen", {"notifications": {"toolsListChanged": True}}, id="last") as stream:
+        stream.next()
+        running.process.send_signal(signal.SIGTERM)
+        *before, last = stream.rest()
+    assert not [message for message in before if message.get("method") == "notifications/cancelled"]
+    assert (last["id"], last["result"]["resultType"], tag_of(last)) == ("last", "complete", "last")
+    assert running.process.wait(20) == 0
+    server.stop()
+
+
+@pytest.mark.requirement("MCP26-SUB-11")
+def test_a_server_that_ends_its_stream_is_listened_to_again(modern: Connect, new: Server2026) -> None:
+    """The client's subscription is with the gateway and outlives one stream of one server."""
+    with modern("new").stream("subscriptions/listen", {"notifications": {"toolsListChanged": True}}) as stream:
+        stream.next()
+        until(new.granted, "the upstream subscription")
+        ended = [exchange for exchange, _ in new.listeners]
+        for _, events in list(new.listeners):
+            events.put(None)
+        until(lambda: [pair for pair in new.listeners if pair[0] not in ended], "another upstream subscription")
+        # What changed in between nobody can know, so the gateway may say so as well.
+        new.tell(CHANGED)
+        assert stream.next()["method"] == CHANGED
+
+
+@pytest.mark.requirement("MCP26-SUB-12")
+@pytest.mark.parametrize("notifications", [None, 5, []], ids=["absent", "number", "list"])
+def test_listening_to_nothing_is_refused(modern: Connect, notifications: Any) -> None:
+    params = {} if notifications is None else {"notifications": notifications}
+    assert modern("new").ask("subscriptions/listen", params)["error"]["code"] == -32602
+
+
+@pytest.mark.requirement("MCP26-CACHE-05", "MCP26-SUB-07")
+@pytest.mark.parametrize("server", ["new", "old"])
+def test_who_is_told_of_a_change_sees_it(modern: Connect, new: Server2026, old: Server2025, server: str) -> None:
+    """The gateway's own cache is stale before the notification leaves it."""
+    upstream: Server2026 | Server2025 = new if server == "new" else old
+    client = modern(server)
+    client.ask("prompts/list")
+    with client.stream("subscriptions/listen", {"notifications": {"promptsListChanged": True}}) as stream:
+        stream.next()
+        if upstream is new:
+            until(new.granted, "the upstream subscription")
+        else:
+            until(lambda: old.streams, "the session's stream")
+        before = list(upstream.prompts)
+        try:
+            upstream.prompts = [*before, {"name": "added"}]
+            if upstream is new:
+                new.tell("notifications/prompts/list_changed")
+            else:
+                old.push("notifications/prompts/list_changed")
+            assert stream.next()["method"] == "notifications/prompts/list_changed"
+            assert "added" in {prompt["name"] for prompt in client.ask("prompts/list")["result"]["prompts"]}
+        finally:
+            upstream.prompts = before
+
+
+@pytest.mark.requirement("MCP26-LOG-01")
+@pytest.mark.parametrize("server", ["new", "old"])
+@pytest.mark.parametrize("level", [None, "warning", "debug"])
+def test_logs_come_as_the_request_wants_them(
+    modern: Connect, new: Server2026, old: Server2025, server: str, level: str | None
+) -> None:
+    """Also from a server that sends more than it should."""
+
+    def work(exchange: Exchange) -> None:
+        for each in ("debug", "warning", "error"):
+            exchange.notify("notifications/message", level=each, data=each)
+        exchange.result({"content": [], "resultType": "complete"})
+
+    new.tool["long"] = old.tool["long"] = work
+    meta = {f"{META}logLevel": level} if level else {}
+    with modern(server).stream("tools/call", {"name": "long"}, meta=meta) as stream:
+        logged = [message["params"]["level"] for message in stream.rest() if "method" in message]
+    assert logged == {None: [], "warning": ["warning", "error"], "debug": ["debug", "warning", "error"]}[level]
+
+
+@pytest.mark.requirement("MCP26-LOG-02")
+def test_a_level_that_does_not_exist(modern: Connect, new: Server2026) -> None:
+    assert modern("new").call("echo", meta={f"{META}logLevel": "loud"})["error"]["code"] == -32602
+    assert new.of("tools/call") == []
