@@ -88,7 +88,7 @@ def _table(lab: Lab, wanted: set[str], rounds: int, seconds: float) -> tuple[lis
             proxied += name in proxies.ALL
     if "ours" in wanted:
         # Between the proxies and the other gateways. Ours must start: that it does not is a failure.
-        started[proxied:proxied] = [ours.candidate(lab, client, speaks) for client, speaks in ERAS]
+        started[proxied:proxied] = [ours.floor(lab), ours.candidate(lab, client, speaks) for client, speaks in ERAS]
     for reason in skipped:
         _say(reason)
     _say(f"{len(started)} candidates, {rounds} rounds of {seconds:g} s")
