@@ -8,9 +8,10 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+import orjson
 from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map
 
-from mcp_gateway.protocol import KEYS, LISTS, MODERN, TIMED_OUT, Json, RpcError
+from mcp_gateway.protocol import INVALID_PARAMS, KEYS, LISTS, MODERN, TIMED_OUT, Json, RpcError
 from mcp_gateway.upstream.call import Call
 from mcp_gateway.upstream.server import Upstream
 
@@ -103,13 +104,23 @@ class Catalog:
         items: list[Json] = []
         params: Json = {}
         ttl = self._ttl
+        walks = 2
         changes = self._changes[upstream.name]
         for _ in range(MAX_PAGES):
-            page = await upstream.request(Call(method, params, safe=True))
+            try:
+                page = await upstream.request(Call(method, params, safe=True))
+            except RpcError as failure:
+                if failure.code != INVALID_PARAMS or not params or not walks:
+                    raise
+                # The list changed under the cursor: begin again (2026-07-28 server/utilities/caching, "Pagination").
+                walks -= 1
+                items, params = [], {}
+                continue
             listed = page.get(LISTS[method])
             items += _named(upstream.name, method, listed)
-            if isinstance(page.get("ttlMs"), int) and page["ttlMs"] > 0:
-                ttl = min(page["ttlMs"] / 1000, MAX_TTL_SECONDS)
+            told = page.get("ttlMs")
+            if isinstance(told, int) and not isinstance(told, bool):
+                ttl = min(max(told, 0) / 1000, MAX_TTL_SECONDS)
             if (cursor := page.get("nextCursor")) is None:
                 break
             params = {"cursor": cursor}
@@ -162,10 +173,20 @@ class Catalog:
 def _named(server: str, method: str, listed: object) -> list[Json]:
     """The items that have what they are called by; one that has not must not spoil the list of all servers."""
     items = listed if isinstance(listed, list) else []
-    named = [item for item in items if isinstance(item, dict) and isinstance(item.get(KEYS[method]), str)]
+    named = [
+        item for item in items if isinstance(item, dict) and isinstance(item.get(KEYS[method]), str) and _writable(item)
+    ]
     if len(named) < len(items):
-        log.warning("items without a name left out", extra={"server": server, "list": method})
+        log.warning("items without a name, or nested too deep, left out", extra={"server": server, "list": method})
     return named
+
+
+def _writable(item: Json) -> bool:
+    try:
+        orjson.dumps(item)
+    except TypeError:
+        return False
+    return True
 
 
 def _with_valid_headers(server: str, tools: list[Json]) -> list[Json]:

@@ -21,39 +21,39 @@ async def events(chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator[byte
     Raises:
         TooLarge: an event exceeds ``limit``.
     """
-    buffer = b""
     data: list[bytes] = []
     size = 0
+    line: list[bytes] = []  # parts of one whose end has not come yet
     partial = 0
-    first = True
-    parts: list[bytes] = []  # of a line whose end has not come yet
+    first, after_cr = True, False
     async for chunk in chunks:
-        if b"\n" not in chunk and b"\r" not in chunk:
-            parts.append(chunk)
-            partial += len(chunk)
-            if size + partial > limit:
-                raise TooLarge(f"an event of the server is larger than {limit} bytes")
+        if after_cr:
+            chunk = chunk.removeprefix(b"\n")  # the CR before it was the line's end already
+        if not chunk:
+            after_cr = False
             continue
-        buffer = b"".join((*parts, chunk))
-        parts.clear()
-        if first:
-            buffer, first = buffer.removeprefix(b"\xef\xbb\xbf"), False
-        # A CR at the end may be half of a CR LF.
-        held = b"\r" if buffer.endswith(b"\r") else b""
-        *lines, rest = _LINE_END.split(buffer.removesuffix(b"\r") if held else buffer)
-        for line in lines:
-            if not line:
+        after_cr = chunk.endswith(b"\r")
+        *ended, rest = _LINE_END.split(chunk)
+        for part in ended:
+            whole = b"".join((*line, part)) if line else part
+            line.clear()
+            if first:
+                whole, first = whole.removeprefix(b"\xef\xbb\xbf"), False
+            if not whole:
                 if data:
                     yield b"\n".join(data)
                 data, size = [], 0
-            elif line.startswith(b"data:"):
-                size += len(line)
-                data.append(line[5:].removeprefix(b" "))
-            elif line == b"data":
+                continue
+            size += len(whole) + 1
+            if whole.startswith(b"data:"):
+                data.append(whole[5:].removeprefix(b" "))
+            elif whole == b"data":
                 data.append(b"")
-        if rest or held:
-            parts.append(rest + held)
-        partial = len(rest)
+            elif not data:
+                size = 0  # comments and other fields are not kept
+        partial = len(rest) if ended else partial + len(rest)
+        if rest:
+            line.append(rest)
         if size + partial > limit:
             raise TooLarge(f"an event of the server is larger than {limit} bytes")
 

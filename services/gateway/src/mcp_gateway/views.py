@@ -51,6 +51,9 @@ CAPABILITY_OF = {
     "prompts/list": "prompts",
     "resources/list": "resources",
     "resources/templates/list": "resources",
+    "prompts/get": "prompts",
+    "resources/read": "resources",
+    "completion/complete": "completions",
 }
 TASK = "task"
 TASKS_EXTENSION = "io.modelcontextprotocol/tasks"
@@ -182,6 +185,13 @@ class View:
             async with asyncio.timeout(SETTLE_SECONDS):
                 await asyncio.gather(*waiting)
 
+    def _offers(self, method: str) -> bool:
+        """Whether any of the servers has the capability that the method belongs to, as far as is known."""
+        capability = CAPABILITY_OF.get(method)
+        if capability is None:
+            return True
+        return any(u.era is None or capability in u.capabilities for u in self.upstreams.values())
+
     async def handle(self, request: Request) -> Json:
         """The result of a request.
 
@@ -189,6 +199,8 @@ class View:
             RpcError: the mandated error, or the server's.
         """
         method = request.method
+        if not self._offers(method):
+            raise RpcError(METHOD_NOT_FOUND, f"Method not found: {method} (no such capability)")
         if method in LISTS:
             return await self._list(request)
         if method in CALLS:
@@ -339,6 +351,8 @@ class View:
         try:
             result = await upstream.request(call)
         except RpcError as failure:
+            if self.merged and isinstance(failure.data, dict) and failure.data.get("uri") == params.get("uri"):
+                failure.data = {**failure.data, "uri": request.params.get("uri")}
             if failure.code != HEADER_MISMATCH or request.method != "tools/call":
                 raise
             # Its tools changed: what must be mirrored is in the new list (2026-07-28 server/tools). Nothing ran.
@@ -350,6 +364,8 @@ class View:
         kind = result.get("resultType", "complete")
         if kind != "complete":
             result = self._unfinished(request, upstream, result, kind)
+        if request.method == "resources/read":
+            _check_hints(result)
         return self._with_merged_uris(upstream, result) if self.merged else result
 
     async def _schema(self, request: Request, upstream: Upstream, tool: str) -> Json | None:
@@ -433,6 +449,9 @@ class View:
         if not names.may_be_shortened(name):
             return upstream, rest
         itself = names.exposed(found[0], rest) == name  # an honest name may end like a digest
+        for item in self._catalog.known(upstream.name, method) or ():
+            if names.exposed(found[0], item["name"]) == name:
+                return upstream, item["name"]
         try:
             listed = await self._catalog.items(upstream, method, FAN_OUT_SECONDS)
         except RpcError:
@@ -488,6 +507,15 @@ class View:
             elif content.get("type") == "resource" and isinstance(content.get("resource"), dict):
                 _rename_uri(server, content["resource"])
         return result
+
+
+def _check_hints(result: Json) -> None:
+    """What a server says of caching, where it is allowed to (2026-07-28 server/utilities/caching)."""
+    ttl = result.get("ttlMs", 0)
+    if not isinstance(ttl, int) or isinstance(ttl, bool) or ttl < 0:
+        result["ttlMs"] = 0
+    if result.get("cacheScope", "private") not in ("public", "private"):
+        result["cacheScope"] = "private"
 
 
 def _objects(value: object) -> list[Json]:

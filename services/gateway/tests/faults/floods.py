@@ -25,7 +25,7 @@ def _length(x: Exchange, size: int) -> int:
     return len(json.dumps(x.response(x.result("")))) + size // 65536 * 65536
 
 
-@fault("either", LARGE, times=2, silence=10.0, limit=20.0, peak_mb=400)
+@fault("either", LARGE, times=2, silence=10.0, limit=20.0, peak_mb=400, eras=("modern",))
 async def answer_50_mb(x: Exchange, _: Behave) -> None:
     await x.head(length=_length(x, 50 * MB))
     await _huge(x, 50 * MB)
@@ -39,7 +39,7 @@ async def stream_50_mb(x: Exchange, _: Behave) -> None:
     await x.raw(b"\n\n")
 
 
-@fault("error", LARGE, times=2, silence=10.0, limit=20.0)
+@fault("error", LARGE, times=2, silence=10.0, limit=20.0, eras=("modern",))
 async def announce_a_terabyte(x: Exchange, _: Behave) -> None:
     """What is announced beyond the limit need not be read at all."""
     await x.head(length=10**12)
@@ -53,20 +53,20 @@ def _bomb() -> bytes:
     return b"".join(packer.compress(b" " * MB) for _ in range(200)) + packer.flush()
 
 
-@fault("either", LARGE + "|" + NOT_RPC + "|compress", times=2, silence=10.0, limit=20.0, peak_mb=400)
+@fault("either", LARGE + "|" + NOT_RPC + "|compress", times=2, silence=10.0, limit=20.0, peak_mb=400, eras=("modern",))
 async def gzip_bomb(x: Exchange, _: Behave) -> None:
     """The gateway need not take compressed answers at all."""
     await x.body(_bomb(), 200, "application/json", "Content-Encoding: gzip")
 
 
-@fault("either", NOT_RPC + "|encoding|compress")
+@fault("either", NOT_RPC + "|encoding|compress", eras=("modern",))
 async def gzip(x: Exchange, _: Behave) -> None:
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     packed = packer.compress(json.dumps(x.response()).encode()) + packer.flush()
     await x.body(packed, 200, "application/json", "Content-Encoding: gzip")
 
 
-@fault("error", NOT_RPC + "|encoding|compress|decod")
+@fault("error", NOT_RPC + "|encoding|compress|decod", eras=("modern",))
 async def gzip_that_is_none(x: Exchange, _: Behave) -> None:
     await x.body(json.dumps(x.response()).encode(), 200, "application/json", "Content-Encoding: gzip")
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 
 import yaml
 
+from fuzz.http import http_answer, http_request
 from mcp_gateway import names, sse
 from mcp_gateway.config import Config, parse
 from mcp_gateway.reader import ConfigError
@@ -156,5 +157,15 @@ def configuration(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (sse_stream, sse_limit, session_id, session_flip, merged_name, merged_uri, configuration)
+    for target in (
+        sse_stream,
+        sse_limit,
+        session_id,
+        session_flip,
+        merged_name,
+        merged_uri,
+        configuration,
+        http_request,
+        http_answer,
+    )
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ Json = dict[str, Any]
 MODERN = "2026-07-28"
 LEGACY = "2025-11-25"
 META = "io.modelcontextprotocol/"
+SECONDS = 15.0
 ACCEPT = "application/json, text/event-stream"
 NAMED = {
     "tools/call": "name",
@@ -30,7 +32,6 @@ class Stream:
 
     def __init__(self, response: httpx2.Response) -> None:
         self.response = response
-        self.comments = 0
         self._lines = response.iter_lines()
 
     def __iter__(self) -> Iterator[Json]:
@@ -38,15 +39,18 @@ class Stream:
             yield dict(json.loads(self.response.read()))
             return
         data: list[str] = []
+        begun = time.monotonic()
         for line in self._lines:
             if line.startswith(":"):
-                self.comments += 1
+                # Comments keep the connection's own timeout from being reached.
+                assert time.monotonic() - begun < SECONDS, f"no message within {SECONDS:g} s"
             elif line.startswith("data:"):
                 data.append(line[5:].removeprefix(" "))
             elif not line and data:
                 text, data = "\n".join(data), []
                 if text:
                     yield dict(json.loads(text))
+                begun = time.monotonic()
 
     def next(self) -> Json:
         """The next message."""

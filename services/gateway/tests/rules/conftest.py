@@ -107,5 +107,3 @@ def legacy(shared: Running) -> Connect:
         return Client2025(shared.url, f"/servers/{server}/mcp" if server else "/mcp", key, **options)
 
     return connect
-
-

@@ -358,7 +358,9 @@ def test_methods_of_2025_are_unknown(modern: Connect, old: Server2025, server: s
 def test_responses_carry_their_requests_id(modern: Connect, identity: Any) -> None:
     for server in ("new", "old"):
         assert modern(server).call("echo", id=identity)["id"] == identity
-        assert modern(server).ask("resources/read", {"uri": 5}, id=identity, headers={"Mcp-Name": "5"})["id"] == identity
+        assert (
+            modern(server).ask("resources/read", {"uri": 5}, id=identity, headers={"Mcp-Name": "5"})["id"] == identity
+        )
 
 
 @pytest.mark.requirement("MCP26-RPC-04")
@@ -389,7 +391,9 @@ def test_reserved_codes_are_not_passed_on(
 def test_every_result_has_its_type(modern: Connect, server: str) -> None:
     client = modern(server)
     name, uri = ("new__echo", "new+test://static") if not server else ("echo", "test://static")
-    results = [client.ask(f"{kind}/list")["result"] for kind in ("tools", "prompts", "resources", "resources/templates")]
+    results = [
+        client.ask(f"{kind}/list")["result"] for kind in ("tools", "prompts", "resources", "resources/templates")
+    ]
     results.append(client.ask("server/discover")["result"])
     results.append(client.call(name)["result"])
     results.append(client.ask("resources/read", {"uri": uri})["result"])

@@ -137,7 +137,11 @@ def question_of(result: Json) -> tuple[str, Json]:
     ("method", "params", "response"),
     [
         ("elicitation/create", FORM, ANSWER),
-        ("sampling/createMessage", SAMPLE, {"role": "assistant", "content": {"type": "text", "text": "x"}, "model": "m"}),
+        (
+            "sampling/createMessage",
+            SAMPLE,
+            {"role": "assistant", "content": {"type": "text", "text": "x"}, "model": "m"},
+        ),
         ("roots/list", None, {"roots": [{"uri": "file:///here"}]}),
     ],
 )

@@ -59,7 +59,6 @@ def test_what_a_server_does_not_offer_is_not_acknowledged(start: Start) -> None:
     with Client2026(running.url, "/servers/plain/mcp").stream("subscriptions/listen", {"notifications": wanted}) as s:
         acknowledged = s.next()["params"]["notifications"]
     assert acknowledged.get("resourcesListChanged") is True
-    assert not acknowledged.get("toolsListChanged")
     assert not acknowledged.get("promptsListChanged")
     assert not acknowledged.get("resourceSubscriptions")
     server.stop()
@@ -67,9 +66,7 @@ def test_what_a_server_does_not_offer_is_not_acknowledged(start: Start) -> None:
 
 @pytest.mark.requirement("MCP26-SUB-04")
 @pytest.mark.parametrize("server", ["new", "old"])
-def test_only_what_was_asked_for_is_sent(
-    modern: Connect, new: Server2026, old: Server2025, server: str
-) -> None:
+def test_only_what_was_asked_for_is_sent(modern: Connect, new: Server2026, old: Server2025, server: str) -> None:
     """What was not asked for is told first: had it been passed on, it would be the first to come."""
     with modern(server).stream("subscriptions/listen", {"notifications": {"promptsListChanged": True}}) as stream:
         stream.next()

@@ -165,6 +165,15 @@ class Exchange:
 Handler = Callable[[Exchange], None]
 
 
+class Listening(ThreadingHTTPServer):
+    """A connection that the gateway resets is no matter."""
+
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing."""
+
+
 class Upstream:
     """A server that listens; ``on`` maps methods, ``tool`` the names of tools, to what answers them."""
 
@@ -205,8 +214,7 @@ class Upstream:
             def log_message(self, *_: Any) -> None:
                 """Say nothing."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handling)
-        self._server.daemon_threads = True
+        self._server = Listening(("127.0.0.1", 0), Handling)
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
 
     @property

@@ -36,7 +36,16 @@ class ConnectFailed(ExchangeError):
 
 
 class Broken(ExchangeError):
-    """The connection broke, or what came is not HTTP: the request may have been executed."""
+    """The connection broke, or what came is not HTTP: the request may have been executed.
+
+    Attributes:
+        stale: whether it broke before anything came on a connection that had been kept: most likely the server
+            closed it just then, and did not read the request.
+    """
+
+    def __init__(self, message: str, *, stale: bool = False) -> None:
+        super().__init__(message)
+        self.stale = stale
 
 
 class Silent(ExchangeError, TimeoutError):
@@ -147,6 +156,9 @@ class _Connection(asyncio.Protocol):
         self.deadline = 0.0  # next sign of life
         self.limit = 0.0  # last one of all
         self._silence = 0.0
+        self._kept = False
+        self._quiet = True
+        self._head_bytes = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -164,6 +176,7 @@ class _Connection(asyncio.Protocol):
         self._silence = silence
         self.deadline, self.limit = now + silence, now + total
         self._reset()
+        self._quiet = True
         waiter = self._waiter = asyncio.get_running_loop().create_future()
         self._pool.busy.add(self)
         self.transport.write(data)
@@ -221,8 +234,13 @@ class _Connection(asyncio.Protocol):
             self._fail(Broken("the server sent what nobody asked for"))
             return
         self.deadline = time.monotonic() + self._silence
+        self._quiet = False
+        if not self._headed:
+            self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
+            if not self._headed and self._head_bytes > MAX_HEAD_BYTES and self in self._pool.busy:
+                self._fail(Broken(f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes"))
         except httptools.HttpParserUpgrade:
             self._fail(Broken("the server wants another protocol"))
         except httptools.HttpParserError as failure:
@@ -239,7 +257,11 @@ class _Connection(asyncio.Protocol):
         if exc is None and until_close:
             self.on_message_complete()  # a body without a length ends with the connection (RFC 9112, section 6.3)
         else:
-            self._fail(Broken(f"the connection broke{f': {exc}' if exc else ' before the answer was complete'}"))
+            stale = self._kept and self._quiet
+            if stale:
+                self._pool.distrust()  # the others were kept as long
+            why = f": {exc}" if exc else " before the answer was complete"
+            self._fail(Broken(f"the connection broke{why}", stale=stale))
 
     # -- the parser's side -----------------------------------------------------------------------
 
@@ -255,6 +277,7 @@ class _Connection(asyncio.Protocol):
         if self._status < 200:
             return
         self._headed = True
+        self._head_bytes = 0
         length = self._headers.get("content-length")
         if self._headers.get("content-type", "").startswith("text/event-stream") or (
             length and int(length) > HOLD_BYTES
@@ -303,6 +326,7 @@ class _Connection(asyncio.Protocol):
         if self._paused:
             self._paused = False
             self.transport.resume_reading()
+        self._kept = True
         if self._parser.should_keep_alive() and "upgrade" not in self._headers:
             self._pool.put(self, self._headers.get("keep-alive", ""))
         else:
@@ -350,6 +374,13 @@ class _Pool:
                 seconds = max(0.0, min(60.0, int(digits) - 1.0))
         connection.idle_until = time.monotonic() + seconds
         self.idle.append(connection)
+
+    def distrust(self) -> None:
+        """Part with the idle connections."""
+        for connection in self.idle:
+            connection.closed = True
+            connection.transport.close()
+        self.idle.clear()
 
     def lost(self, connection: _Connection) -> None:
         if connection in self.idle:

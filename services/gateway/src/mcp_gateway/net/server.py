@@ -132,6 +132,8 @@ class Connection(asyncio.Protocol):
         self._stalled_since = 0.0
         self._since = 0.0  # when the request being read began, or the last one was answered
         self._reading = False
+        self._headed = False
+        self._head_bytes = 0
         self._paused = False
         self._refusal: Response | None = None
         self._begin()
@@ -167,8 +169,12 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._refusal:
             return  # the answer to what cannot be read is under way
+        if self._reading and not self._headed:
+            self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
+            if self._head_bytes > MAX_HEAD_BYTES and not self._headed:
+                self._refuse(431, f"the head is larger than {MAX_HEAD_BYTES} bytes")
         except httptools.HttpParserUpgrade:
             self._keep = False  # no other protocol is spoken here (RFC 9110, section 7.8): it may be ignored
         except httptools.HttpParserError:
@@ -188,6 +194,8 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._begin()
         self._reading = True
+        self._headed = False
+        self._head_bytes = 0
         self._since = time.monotonic()
 
     def on_url(self, url: bytes) -> None:
@@ -206,6 +214,7 @@ class Connection(asyncio.Protocol):
         self._headers[key] = text
 
     def on_headers_complete(self) -> None:
+        self._headed = True
         version = self._parser.get_http_version()
         if version not in ("1.0", "1.1"):
             self._refuse(505, "HTTP/1.1 is spoken here")

@@ -19,7 +19,7 @@ from typing import Any
 
 from mcp_gateway.config import Config, Dns, Server
 from mcp_gateway.metrics import Metrics
-from mcp_gateway.net.client import Client, ConnectFailed, ExchangeError, Silent
+from mcp_gateway.net.client import Broken, Client, ConnectFailed, ExchangeError, Silent
 from mcp_gateway.policy import ToolPolicy
 from mcp_gateway.protocol import (
     LEGACY,
@@ -292,8 +292,9 @@ class Upstream:
     async def _request(self, lane: Lane, call: Call, tried: set[str]) -> Json:
         budget = self._commons.budget
         budget.request()
+        again = False
         while replica := self._choose(lane, call, tried):
-            if tried and not budget.retry():
+            if (tried or again) and not budget.retry():
                 break
             tried.add(replica.url)
             call.replica = replica.address
@@ -317,6 +318,10 @@ class Upstream:
                 self.last_error = f"{replica.address}: {failure.message}"
                 raise RpcError(UNAVAILABLE, f"server {self.name}: {failure.message}", failure.data) from failure
             except ExchangeError as failure:
+                if call.safe and not again and isinstance(failure, Broken) and failure.stale:
+                    again = True  # on a new connection; it says nothing against the replica
+                    tried.discard(replica.url)
+                    continue
                 ok = False
                 self._noted(replica, failure)
                 if not call.safe:
@@ -464,6 +469,9 @@ class Upstream:
                 try:
                     async with asyncio.timeout(PROBE_SECONDS):
                         replica.era = await self._probe(replica)
+                except TimeoutError as failure:
+                    self._failed(self._lane_of(replica), replica, failure)
+                    raise Silent(f"it did not introduce itself within {PROBE_SECONDS:g} s") from failure
                 except (OSError, RpcError) as failure:
                     self._failed(self._lane_of(replica), replica, failure)
                     raise

@@ -171,7 +171,8 @@ class Wire:
 
     async def send(self, url: str, body: Json, headers: Mapping[str, str]) -> None:
         """Send a notification or a response."""
-        answer = await self._post(url, body, headers, SEND_SECONDS, SEND_SECONDS)
+        seconds = min(SEND_SECONDS, self._server.timeout_seconds)
+        answer = await self._post(url, body, headers, seconds, seconds)
         answer.close()
 
     async def delete(self, url: str, headers: Mapping[str, str]) -> None:
