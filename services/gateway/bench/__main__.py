@@ -41,14 +41,16 @@ def main() -> int:
         print(f"bench-gateway: {reason}", file=sys.stderr)
         return 2
     with lab:
-        rows, skipped = _table(lab, wanted, rounds, seconds)
+        with lab.stage():
+            rows, skipped = _table(lab, wanted, rounds, seconds)
         found = chapters.Found(rows)
         texts = [_introduction(rows, rounds, seconds, before), report.candidates(rows)]
         texts += [f"- {reason}" for reason in skipped]
         for name, chapter in chapters.ALL.items():
             if name in wanted:
                 _say(name)
-                texts.append(chapter(lab, found))
+                with lab.stage():
+                    texts.append(chapter(lab, found))
         verdicts = found.verdicts()
         texts.insert(1, report.table(["bar", "measured", ""], [verdict.cells() for verdict in verdicts]))
     text = "\n\n".join(texts)
@@ -88,7 +90,7 @@ def _table(lab: Lab, wanted: set[str], rounds: int, seconds: float) -> tuple[lis
             proxied += name in proxies.ALL
     if "ours" in wanted:
         # Between the proxies and the other gateways. Ours must start: that it does not is a failure.
-        started[proxied:proxied] = [ours.floor(lab), ours.candidate(lab, client, speaks) for client, speaks in ERAS]
+        started[proxied:proxied] = [ours.floor(lab), *(ours.candidate(lab, client, speaks) for client, speaks in ERAS)]
     for reason in skipped:
         _say(reason)
     _say(f"{len(started)} candidates, {rounds} rounds of {seconds:g} s")

@@ -1,4 +1,4 @@
-"""The least that a gateway in Python can do for a call of 2026-07-28, to know what it can cost: no tasks, no coroutines.
+"""The least that a gateway in Python can do for a call of 2026-07-28: no tasks, no coroutines.
 
 It checks the credential by its digest, the routing headers and the tool's policy, counts calls in flight, rewrites name
 and id, forwards on pooled connections, restores the id, counts and times by outcome, and writes an audit line. It has
@@ -44,7 +44,8 @@ class Floor:
         self.audit: list[bytes] = []
         self.head = (
             f"POST {self.target.path} HTTP/1.1\r\nhost: {self.target.netloc}\r\ncontent-type: application/json\r\n"
-            f"accept: application/json, text/event-stream\r\nmcp-protocol-version: {MODERN}\r\nmcp-method: tools/call\r\n"
+            f"accept: application/json, text/event-stream\r\nmcp-protocol-version: {MODERN}\r\n"
+            "mcp-method: tools/call\r\n"
         ).encode()
 
     def principal(self, credential: str) -> str:
@@ -133,7 +134,8 @@ class Front(asyncio.Protocol):
         message["id"] = self.identity
         data = orjson.dumps(message)
         self.transport.write(
-            b"HTTP/1.1 %d OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (status, len(data), data)
+            b"HTTP/1.1 %d OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+            % (status, len(data), data)
         )
         seconds = time.perf_counter() - self.started
         floor.outcomes["error" in message] += 1
