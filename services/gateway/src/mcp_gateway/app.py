@@ -31,6 +31,7 @@ from mcp_gateway.net.client import Client
 from mcp_gateway.net.messages import Response
 from mcp_gateway.net.server import Exchange
 from mcp_gateway.net.server import Server as HttpServer
+from mcp_gateway.pinning import Pins
 from mcp_gateway.principal import Principal
 from mcp_gateway.protocol import INVALID_REQUEST, Json, error
 from mcp_gateway.sessions import Sealer
@@ -62,7 +63,7 @@ class Gateway:
         self._client = Client()
         self._upstreams: dict[str, Upstream] = {}
         self._endpoints: dict[str, Endpoint] = {}
-        self._catalog = Catalog(config.list_ttl_seconds)
+        self._catalog = Catalog(config.list_ttl_seconds, Pins(config.pinning))
         self._sealer = Sealer(config.session_keys, config.session_ttl_seconds)
         self._commons = Commons(config, self._client, self.metrics)
         self._hub = Hub(self._wanted)
@@ -93,6 +94,8 @@ class Gateway:
 
         Servers whose part did not change keep their connections, sessions and lists.
         """
+        if config.pinning != self.config.pinning:
+            self._catalog.review(Pins(config.pinning))
         self._catalog.configure(config.list_ttl_seconds)
         self._commons.configure(config)
         self._auth = Authenticator(config.api_keys)
@@ -132,7 +135,8 @@ class Gateway:
         return upstream
 
     def _view(self, path: str, upstreams: dict[str, Upstream], *, merged: bool) -> View:
-        return View(path, upstreams, self._catalog, self._sealer, self._closed, merged=merged)
+        search = self.config.search
+        return View(path, upstreams, self._catalog, self._sealer, self._closed, search, merged=merged)
 
     def _changed(self, server: str, method: str, params: Json) -> None:
         """A server says that something of its changed."""
@@ -153,6 +157,8 @@ class Gateway:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
+            if await self._catalog.pins.refresh():
+                self._catalog.review()
             now = time.monotonic()
             self._parking.sweep(now)
             for channel in list(self._shared.channels):
@@ -173,6 +179,7 @@ class Gateway:
         """End the background work and the connections."""
         await self.http.close(1.0)
         self._parking.close()
+        await self._catalog.pins.refresh()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -257,7 +264,8 @@ class Gateway:
                     "name": name,
                     "era": upstream.era,
                     "replicas": replicas,
-                    "tools": None if tools is None else sum(upstream.policy.permits(t.get("name", "")) for t in tools),
+                    "tools": None if tools is None else sum(upstream.server.tools.permits(t["name"]) for t in tools),
+                    "pins": {"changed": changed} if (changed := self._catalog.changed_tools(name)) else None,
                     "latency_ms": upstream.percentiles(),
                     "requests": upstream.requests,
                     "errors": upstream.errors,

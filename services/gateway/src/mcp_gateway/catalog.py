@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import orjson
 from mcp.shared.inbound import find_invalid_x_mcp_header, x_mcp_header_map
 
+from mcp_gateway.pinning import Pins
 from mcp_gateway.protocol import INVALID_PARAMS, KEYS, LISTS, MODERN, TIMED_OUT, Json, RpcError
 from mcp_gateway.upstream.call import Call
 from mcp_gateway.upstream.server import Upstream
@@ -37,6 +38,7 @@ class _Entry:
     items: list[Json]
     fresh_until: float
     failed_until: float = 0.0
+    listed: list[Json] = field(default_factory=list)  # before they were compared with their pins
     # Input schemas by tool, of those alone that want arguments mirrored in Mcp-Param-* headers.
     mirrored: dict[str, Json] = field(default_factory=dict)
     # Tools that say of themselves that calling them again changes nothing more.
@@ -48,12 +50,17 @@ class Catalog:
 
     Upstreams see the gateway's own credentials only, so their lists do not differ between principals.
 
+    Args:
+        ttl_seconds: how long lists without a ``ttlMs`` are kept.
+        pins: what tools must be compared with before they are offered.
+
     Attributes:
         generation: differs whenever any list may.
     """
 
-    def __init__(self, ttl_seconds: float) -> None:
+    def __init__(self, ttl_seconds: float, pins: Pins) -> None:
         self._ttl = ttl_seconds
+        self.pins = pins
         self._entries: dict[tuple[str, str], _Entry] = {}
         self._running: dict[tuple[str, str], asyncio.Task[_Entry]] = {}
         self._changes: Counter[str] = Counter()
@@ -130,11 +137,44 @@ class Catalog:
         if method == "tools/list":
             if upstream.era == MODERN:  # the annotation means nothing before
                 items = _with_valid_headers(upstream.name, items)
+            entry.listed, entry.items = items, self._reviewed(upstream.name, items)
             entry.mirrored = _mirrored(items)
             entry.safe = frozenset(tool["name"] for tool in items if _is_safe(tool))
+        before = self._entries.get(key)
         self._entries[key] = entry
-        self.generation += 1
+        if before is None or before.items != entry.items:
+            self.generation += 1
         return entry
+
+    def _reviewed(self, server: str, tools: list[Json]) -> list[Json]:
+        """The tools that are offered; what changed about them is told."""
+        review = self.pins.review(server, tools)
+        for change in review.news:
+            log.warning(
+                "a tool's definition is not the pinned one",
+                extra={
+                    "server": server,
+                    "tool": change.tool,
+                    "kind": change.kind,
+                    "withheld": change.withheld,
+                    "difference": change.difference,
+                    "accept": change.accept,
+                },
+            )
+        return review.offered
+
+    def review(self, pins: Pins | None = None) -> None:
+        """Compare all tools with their pins again, for the pins changed."""
+        self.pins = pins or self.pins
+        for (server, method), entry in self._entries.items():
+            if method == "tools/list":
+                entry.items = self._reviewed(server, entry.listed)
+        self.generation += 1
+
+    def changed_tools(self, server: str) -> list[str]:
+        """Tools whose definition is not the pinned one."""
+        entry = self._entries.get((server, "tools/list"))
+        return [change.tool for change in self.pins.review(server, entry.listed).changes] if entry else []
 
     def known(self, server: str, method: str) -> list[Json] | None:
         """What was listed last, however old; None if never."""

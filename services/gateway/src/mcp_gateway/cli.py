@@ -14,7 +14,7 @@ import time
 
 import uvloop
 
-from mcp_gateway import __version__
+from mcp_gateway import __version__, pinscli
 from mcp_gateway.app import Gateway
 from mcp_gateway.auth import digest
 from mcp_gateway.config import Config, load
@@ -115,7 +115,12 @@ def main() -> None:
         command = commands.add_parser(name, help=text)
         command.add_argument("--config", required=True, help="YAML or JSON file")
     commands.add_parser("hash-key", help="read an API key and print its sha256 for the configuration")
-    arguments = parser.parse_args()
+    commands.add_parser("pins", help="the pinned tool definitions: list, diff, accept, write", add_help=False)
+    arguments, rest = parser.parse_known_args()
+    if arguments.command == "pins":
+        sys.exit(pinscli.main(rest))
+    if rest:
+        parser.error(f"unknown arguments: {' '.join(rest)}")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)

@@ -12,7 +12,11 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from mcp_gateway import naming, pinning, search
+from mcp_gateway.naming import EVERYTHING, Selection
+from mcp_gateway.pinning import PinSettings
 from mcp_gateway.reader import ConfigError, Reader
+from mcp_gateway.search import SearchSettings
 from mcp_gateway.upstream import admission, breaker, health, pools, replicas
 from mcp_gateway.upstream.admission import AdmissionSettings, GroupSettings, read_groups
 from mcp_gateway.upstream.breaker import BreakerSettings
@@ -68,8 +72,7 @@ class Server:
     max_seconds: float = 3600.0
     host_header: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
-    allow: tuple[str, ...] = ("*",)
-    deny: tuple[str, ...] = ()
+    tools: Selection = EVERYTHING
     trusted: bool = False
     gpu: Source | None = None
     pools: PoolSettings = field(default_factory=PoolSettings)
@@ -99,6 +102,8 @@ class Config:
     list_ttl_seconds: float = 10.0
     retry: RetrySettings = field(default_factory=RetrySettings)
     groups: Mapping[str, GroupSettings] = field(default_factory=dict)
+    pinning: PinSettings = field(default_factory=PinSettings)
+    search: SearchSettings = field(default_factory=SearchSettings)
 
 
 def parse(document: Any) -> Config:
@@ -130,6 +135,8 @@ def parse(document: Any) -> Config:
         drain_seconds=float(root.take("drain_seconds", (int, float), 30.0, lambda v: v >= 0)),
         retry=read_retry(root.section("retry")),
         groups=read_groups(root.section("groups")),
+        pinning=pinning.read(root.section("pinning")),
+        search=search.read(root.section("search")),
         public_url=http.take("public_url", str, ""),
         list_ttl_seconds=float(root.take("list_ttl_seconds", (int, float), 10.0, lambda v: v >= 0)),
     )
@@ -214,9 +221,14 @@ def _server(reader: Reader) -> Server:
         section = reader.section("gpu_pool")
         gpu = _source(section)
         section.done()
-    tools, headers = reader.section("tools"), {}
-    for header, source in reader.take("headers", dict, {}).items():
-        item = Reader(source, reader.at(f"headers.{header}"), reader.errors)
+    headers = {}
+    tools = reader.section("tools")
+    for synonym, key in (("allow", "include"), ("deny", "exclude")):
+        if synonym in tools.left:
+            tools.left[key] = tools.left.pop(synonym)
+    selection = naming.read(tools, name)
+    for header, value in reader.take("headers", dict, {}).items():
+        item = Reader(value, reader.at(f"headers.{header}"), reader.errors)
         headers[str(header)] = item.take("prefix", str, "") + (item.secret("file") or item.take("value", str, ""))
         item.done()
     server = Server(
@@ -238,8 +250,7 @@ def _server(reader: Reader) -> Server:
         max_seconds=float(reader.take("max_seconds", (int, float), 3600.0, lambda v: v > 0)),
         host_header=reader.take("host_header", str, ""),
         headers=headers,
-        allow=tools.words("allow", ("*",)),
-        deny=tools.words("deny", ()),
+        tools=selection,
         trusted=reader.take("trust_annotations", bool, False),
     )
     tools.done()

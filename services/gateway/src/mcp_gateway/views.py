@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,9 +15,10 @@ from typing import Any
 import orjson
 from mcp.shared.inbound import validate_mcp_param_headers
 
-from mcp_gateway import names
+from mcp_gateway import names, search
 from mcp_gateway.catalog import FAN_OUT_SECONDS, Catalog, Listed
 from mcp_gateway.hub import LISTS_CHANGED
+from mcp_gateway.naming import EVERYTHING, Names, Target, guess
 from mcp_gateway.pages import Page, Pages
 from mcp_gateway.principal import Principal
 from mcp_gateway.protocol import (
@@ -25,6 +27,7 @@ from mcp_gateway.protocol import (
     HEADER_MISMATCH,
     INPUT_METHODS,
     INVALID_PARAMS,
+    KEYS,
     LISTS,
     METHOD_NOT_FOUND,
     MISSING_REQUIRED_CLIENT_CAPABILITY,
@@ -38,9 +41,12 @@ from mcp_gateway.protocol import (
     Json,
     RpcError,
 )
+from mcp_gateway.search import Index, SearchSettings
 from mcp_gateway.sessions import Address, Pin, Sealer, Session
 from mcp_gateway.upstream.call import Call, Client
 from mcp_gateway.upstream.server import Upstream
+
+log = logging.getLogger("mcp_gateway.views")
 
 # How long ``initialize`` waits for sessions at sticky servers.
 PIN_SECONDS = 2.0
@@ -55,6 +61,7 @@ CAPABILITY_OF = {
     "resources/read": "resources",
     "completion/complete": "completions",
 }
+_NAMED_LISTS = ("tools/list", "prompts/list")
 TASK = "task"
 TASKS_EXTENSION = "io.modelcontextprotocol/tasks"
 
@@ -110,6 +117,7 @@ class View:
         name: its path.
         merged: whether names carry their server's.
         closed: set when streams without an end must end.
+        search: whether tools are found by a tool instead of listed; on a merged view alone.
     """
 
     def __init__(
@@ -119,6 +127,7 @@ class View:
         catalog: Catalog,
         sealer: Sealer,
         closed: asyncio.Event,
+        search: SearchSettings,
         *,
         merged: bool,
     ) -> None:
@@ -129,6 +138,10 @@ class View:
         self._sealer = sealer
         self._closed = closed
         self._pages = Pages(catalog)
+        self._search = search if merged else SearchSettings()
+        self._selections = {name: upstream.server.tools for name, upstream in upstreams.items()}
+        self._tables: dict[str, tuple[int, Names]] = {}
+        self._index: tuple[Names, Index] | None = None
 
     # -- what the view is ------------------------------------------------------------------------
 
@@ -280,28 +293,50 @@ class View:
         stale: list[str] = []
         for upstream, answer in zip(asked, answers, strict=True):
             if isinstance(answer, Listed):
-                items += [self._renamed(upstream, method, i) for i in answer.items if _shown(upstream, method, i)]
+                items += [self._with_scheme(upstream, method, item) for item in answer.items]
                 if answer.stale:
                     stale.append(upstream.name)
             elif isinstance(answer, RpcError):
                 missing.append(upstream.name)
             else:
                 raise answer
+        if method in _NAMED_LISTS:
+            items = [item for _, item in self._names(method).items()]
+            if method == "tools/list" and self._search.enabled:
+                items = self._search.listed(items)
         marks = {PARTIAL_META_KEY: sorted(missing), STALE_META_KEY: sorted(stale)}
         fresh = min((a.fresh_until for a in answers if isinstance(a, Listed)), default=0.0)
         return self._pages.cut(
             method, items, cursor, {k: v for k, v in marks.items() if v}, 0.0 if missing or stale else fresh, generation
         )
 
-    def _renamed(self, upstream: Upstream, method: str, item: Json) -> Json:
-        if not self.merged:
+    def _with_scheme(self, upstream: Upstream, method: str, item: Json) -> Json:
+        key = KEYS[method]
+        if not self.merged or method in _NAMED_LISTS:
             return item
-        server = upstream.server.name
-        if method == "resources/list":
-            return {**item, "uri": names.exposed_uri(server, item.get("uri", ""))}
-        if method == "resources/templates/list":
-            return {**item, "uriTemplate": names.exposed_uri(server, item.get("uriTemplate", ""))}
-        return {**item, "name": names.exposed(server, item.get("name", ""))}
+        return {**item, key: names.exposed_uri(upstream.server.name, item[key])}
+
+    def _names(self, method: str) -> Names:
+        """All names of the tools or prompts that are known."""
+        generation = self._catalog.generation
+        kept = self._tables.get(method)
+        if kept and kept[0] == generation:
+            return kept[1]
+        items = {name: listed for name in self.upstreams if (listed := self._catalog.known(name, method)) is not None}
+        table = Names(items, self._selections if method == "tools/list" else None, merged=self.merged)
+        if not kept or kept[1].problems != table.problems:
+            for problem in table.problems:
+                log.warning("a name cannot be had", extra={"view": self.name, "problem": str(problem)})
+        self._tables[method] = (generation, table)
+        return table
+
+    async def _find_tools(self, request: Request) -> Json:
+        """The tool that finds tools."""
+        await self._read("tools/list", None)
+        table = self._names("tools/list")
+        if self._index is None or self._index[0] is not table:
+            self._index = (table, Index([item for _, item in table.items()]))
+        return search.answer(self._index[1], request.params.get("arguments"))
 
     # -- calls -----------------------------------------------------------------------------------
 
@@ -315,11 +350,13 @@ class View:
             upstream, uri = self._resource_target(params.get("uri"))
             params = {**params, "uri": uri}
         else:
+            if self._search.enabled and params.get("name") == search.NAME and method == "tools/call":
+                return await self._find_tools(request)
             kind = "tools/list" if method == "tools/call" else "prompts/list"
             upstream, name = await self._named_target(kind, params.get("name"))
             if method == "tools/call":
-                if not upstream.policy.permits(name):
-                    raise RpcError(INVALID_PARAMS, f"Unknown tool: {params.get('name')}")
+                if refusal := self._catalog.pins.refusal(upstream.name, name):
+                    raise RpcError(INVALID_PARAMS, f"{params.get('name')} is withheld: {refusal}")
                 schema = await self._schema(request, upstream, name)
                 safe = upstream.server.trusted and self._catalog.safe(upstream.name, name)
             params = {**params, "name": name}
@@ -439,31 +476,27 @@ class View:
         """The server of a tool or prompt, and its own name for it."""
         if not isinstance(name, str) or not name:
             raise RpcError(INVALID_PARAMS, "params.name is missing")
-        if not self.merged:
-            return self._only(), name
-        what = "tool" if method == "tools/list" else "prompt"
-        found = names.split(name, self.upstreams)
-        if not found:
-            raise RpcError(INVALID_PARAMS, f"Unknown {what}: {name}")
-        upstream, rest = self.upstreams[found[0]], found[1]
-        if not names.may_be_shortened(name):
-            return upstream, rest
-        itself = names.exposed(found[0], rest) == name  # an honest name may end like a digest
-        for item in self._catalog.known(upstream.name, method) or ():
-            if names.exposed(found[0], item["name"]) == name:
-                return upstream, item["name"]
-        try:
-            listed = await self._catalog.items(upstream, method, FAN_OUT_SECONDS)
-        except RpcError:
-            if itself:
-                return upstream, rest
-            raise
-        for item in listed.items:
-            if names.exposed(found[0], item.get("name", "")) == name:
-                return upstream, item["name"]
-        if itself:
-            return upstream, rest
-        raise RpcError(INVALID_PARAMS, f"Unknown {what}: {name}")
+        if target := self._names(method).find(name) or self._guess(method, name):
+            return self.upstreams[target.server], target.name
+        # A name that was shortened or is new: only the list can tell.
+        found = names.split(name, self.upstreams) if self.merged else (self._only().name, name)
+        if found:
+            upstream = self.upstreams[found[0]]
+            if names.may_be_shortened(name) or not self._catalog.knows(upstream.name, method):
+                await self._catalog.items(upstream, method, FAN_OUT_SECONDS)
+                if target := self._names(method).find(name):
+                    return upstream, target.name
+        raise RpcError(INVALID_PARAMS, f"Unknown {'tool' if method == 'tools/list' else 'prompt'}: {name}")
+
+    def _guess(self, method: str, name: str) -> Target | None:
+        """Whose a name would be that no list shows; its server will know."""
+        selections = self._selections if method == "tools/list" else dict.fromkeys(self.upstreams, EVERYTHING)
+        if self.merged:
+            return guess(name, selections)
+        server = self._only().name
+        selection = selections[server]
+        own = next((old for old, new in selection.rename.items() if new == name), name)
+        return Target(server, own) if selection.permits(own) and (own != name or own not in selection.rename) else None
 
     def _resource_target(self, uri: Any) -> tuple[Upstream, str]:
         if not isinstance(uri, str) or not uri:
@@ -525,10 +558,6 @@ def _objects(value: object) -> list[Json]:
 def _rename_uri(server: str, item: Json) -> None:
     if isinstance(item.get("uri"), str):
         item["uri"] = names.exposed_uri(server, item["uri"])
-
-
-def _shown(upstream: Upstream, method: str, item: Json) -> bool:
-    return method != "tools/list" or upstream.policy.permits(item.get("name", ""))
 
 
 def _param_headers(headers: Mapping[str, str]) -> dict[str, str]:

@@ -20,7 +20,6 @@ from typing import Any
 from mcp_gateway.config import Config, Dns, Server
 from mcp_gateway.metrics import Metrics
 from mcp_gateway.net.client import Broken, Client, ConnectFailed, ExchangeError, Silent
-from mcp_gateway.policy import ToolPolicy
 from mcp_gateway.protocol import (
     LEGACY,
     LOG_LEVELS,
@@ -115,7 +114,6 @@ class Upstream:
     def __init__(self, server: Server, commons: Commons) -> None:
         self.server = server
         self.name = server.name
-        self.policy = ToolPolicy(server.allow, server.deny)
         self.era: str | None = None
         self.capabilities: Json = {}
         self.info: Json | None = None
