@@ -12,10 +12,11 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from types import FrameType
 
 from bench import chapters, gateways, ours, proxies, report
-from bench.lab import Candidate, Lab, attempt
+from bench.lab import ROOT, Candidate, Lab, attempt
 from bench.messages import LEGACY, MODERN
 from bench.process import Unavailable
 from bench.table import Row, measure
@@ -40,21 +41,23 @@ def main() -> int:
         print(f"bench-gateway: {reason}", file=sys.stderr)
         return 2
     with lab:
-        rows, skipped = _table(lab, wanted, rounds, seconds)
+        with lab.stage():
+            rows, skipped = _table(lab, wanted, rounds, seconds)
         found = chapters.Found(rows)
         texts = [_introduction(rows, rounds, seconds, before), report.candidates(rows)]
         texts += [f"- {reason}" for reason in skipped]
         for name, chapter in chapters.ALL.items():
             if name in wanted:
                 _say(name)
-                texts.append(chapter(lab, found))
+                with lab.stage():
+                    texts.append(chapter(lab, found))
         verdicts = found.verdicts()
         texts.insert(1, report.table(["bar", "measured", ""], [verdict.cells() for verdict in verdicts]))
     text = "\n\n".join(texts)
     print(text)
     if not only:
         report.write("gateway", text)
-        print(f"written to {report.DOCUMENT.relative_to(report.ROOT)}", file=sys.stderr)
+        print(f"written to {report.DOCUMENT.relative_to(ROOT)}", file=sys.stderr)
     for row in rows:
         if row.wrong:
             print(f"{row.name}: {row.wrong} wrong: {row.complaint}", file=sys.stderr)
@@ -75,17 +78,19 @@ def _table(lab: Lab, wanted: set[str], rounds: int, seconds: float) -> tuple[lis
     """All candidates that can be had, measured in turn, and why the others cannot."""
     started: list[Candidate] = []
     skipped: list[str] = []
+    proxied = 0
     starts = {name: start for name, start in {**proxies.ALL, **gateways.ALL}.items() if name in wanted}
     for name, start in starts.items():
         _say(f"start {name}")
-        made = attempt(name, lambda start=start: start(lab))  # type: ignore[misc]
-        (skipped if isinstance(made, str) else started).append(made)  # type: ignore[attr-defined]
+        made = attempt(name, partial(start, lab))
+        if isinstance(made, str):
+            skipped.append(made)
+        else:
+            started.append(made)
+            proxied += name in proxies.ALL
     if "ours" in wanted:
         # Between the proxies and the other gateways. Ours must start: that it does not is a failure.
-        place = sum(name in proxies.ALL for name in starts) - len(
-            [s for s in skipped if s.split(":")[0] in proxies.ALL]
-        )
-        started[place:place] = [ours.candidate(lab, client, speaks) for client, speaks in ERAS]
+        started[proxied:proxied] = [ours.floor(lab), *(ours.candidate(lab, client, speaks) for client, speaks in ERAS)]
     for reason in skipped:
         _say(reason)
     _say(f"{len(started)} candidates, {rounds} rounds of {seconds:g} s")
@@ -100,7 +105,7 @@ def _introduction(rows: list[Row], rounds: int, seconds: float, load: float) -> 
     )
     if noise:
         text += (
-            f" Between the rounds nginx's throughput differed by {noise.spread:.0%} of its median: the machine's noise."
+            f" The machine's noise: between the rounds nginx's throughput differed by {noise.spread:.0%} of its median."
         )
     return text
 

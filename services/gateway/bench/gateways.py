@@ -85,7 +85,7 @@ def authmcp(lab: Lab) -> Candidate:
 
 
 def contextforge(lab: Lab) -> Candidate:
-    """ContextForge on SQLite, as one process; the upstream is registered as one of its gateways."""
+    """ContextForge on SQLite, as one process, without its rate limits; the upstream is one of its gateways."""
     tool = python_tool("mcp-contextforge-gateway", CONTEXTFORGE)
     home = lab.fresh("contextforge")
     port = free_port()
@@ -98,6 +98,8 @@ def contextforge(lab: Lab) -> Candidate:
         "DEFAULT_USER_PASSWORD": f"Aa1!{SECRET}",
         "SSRF_ALLOW_LOCALHOST": "true",
         "SSRF_ALLOW_PRIVATE_NETWORKS": "true",
+        "RATE_LIMITING_ENABLED": "false",
+        "TOOL_RATE_LIMIT": "1000000",
         "LOG_LEVEL": "ERROR",
         "ENVIRONMENT": "development",
     }

@@ -14,26 +14,29 @@ from bench.process import Unavailable
 INSTALL_SECONDS = 600.0
 
 
-def python_tool(package: str, version: str = "") -> Path:
+def python_tool(package: str, version: str) -> Path:
     """The ``bin`` folder of an environment that holds the package of PyPI.
 
     Raises:
         Unavailable: it cannot be installed.
     """
-    wanted = f"{package}=={version}" if version else package
-    home = CACHE / "python" / wanted
-    if not (home / "installed").exists():
+    return python_tools(f"{package}-{version}", f"{package}=={version}")
+
+
+def python_tools(name: str, *requirements: str) -> Path:
+    """The ``bin`` folder of an environment that holds several packages.
+
+    Raises:
+        Unavailable: they cannot be installed.
+    """
+    home = CACHE / "python" / name
+    stamp, wanted = home / "installed", "\n".join(requirements)
+    if not stamp.exists() or stamp.read_text() != wanted:
         shutil.rmtree(home, ignore_errors=True)
-        _run([sys.executable, "-m", "venv", str(home)], package)
-        _run([str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", wanted], package)
-        (home / "installed").touch()
+        _run([sys.executable, "-m", "venv", str(home)], name)
+        _run([str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", *requirements], name)
+        stamp.write_text(wanted)
     return home / "bin"
-
-
-def python_version(tool: Path, package: str) -> str:
-    """The version of a package in an environment."""
-    code = f"from importlib.metadata import version; print(version({package!r}))"
-    return _run([str(tool / "python"), "-c", code], package).strip()
 
 
 def node_tool(package: str, version: str) -> Path:

@@ -6,7 +6,7 @@ import contextlib
 import resource
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -53,6 +53,16 @@ class Lab:
 
     def __enter__(self) -> Lab:
         return self
+
+    @contextlib.contextmanager
+    def stage(self) -> Iterator[None]:
+        """What starts within ends with it."""
+        outer, self._stack = self._stack, contextlib.ExitStack()
+        try:
+            yield
+        finally:
+            self._stack.close()
+            self._stack = outer
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

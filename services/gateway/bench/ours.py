@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bench.lab import GATEWAY, Candidate, Lab
@@ -88,3 +89,13 @@ def calls(gateway: Gateway, era: str, connections: int = 16, tool: str = "canned
     if era == MODERN:
         return [endpoint.call(tool)]
     return [endpoint.call(tool, endpoint.open_session()) for _ in range(connections)]
+
+
+def floor(lab: Lab) -> Candidate:
+    """What a data path in Python costs at the least (``peers/floor.py``)."""
+    port = free_port()
+    url = f"http://127.0.0.1:{lab.upstream.port}/modern/canned/mcp"
+    program = str(Path(__file__).with_name("peers") / "floor.py")
+    process = lab.start("floor", [sys.executable, program, url, KEY, str(port)], port)
+    call = Endpoint(port, "/mcp", MODERN, {"authorization": f"Bearer {KEY}"}).call("canned__echo")
+    return Candidate("the least that Python can do (`floor.py`)", process, port, [call])

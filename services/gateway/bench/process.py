@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
-START_SECONDS = 90.0
+START_SECONDS = 120.0
 
 
 class Unavailable(Exception):
@@ -72,11 +72,23 @@ class Process:
         """The end of what it wrote."""
         return self.log.read_text("utf-8", "replace").strip()[-400:] or "it wrote nothing"
 
+    def halt(self) -> None:
+        """Let it do nothing until ``go_on``: some work even while nobody asks them anything."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """The end of ``halt``."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._popen.pid, number)
+
     def stop(self) -> None:
         """End it, in the end by force."""
+        self.go_on()
         for sig, seconds in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._popen.pid, sig)
+            self._signal(sig)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._popen.wait(seconds)
                 return

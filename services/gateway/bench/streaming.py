@@ -1,4 +1,4 @@
-"""Whether large answers are held: how long after the upstream sent a part it arrives, by the time stamps in the parts."""
+"""Whether large answers are held: how long after the upstream sent a part it arrives, by time stamps in the parts."""
 
 from __future__ import annotations
 

@@ -10,6 +10,8 @@ from bench.lab import Candidate, Lab
 from bench.load import Load
 
 WARM_SECONDS = 0.5
+# Who answers less often than this in the warm-up gets so many times the time, lest luck decide.
+FEW, LONGER = 30, 4
 
 
 @dataclass
@@ -18,6 +20,7 @@ class Row:
 
     candidate: Candidate
     loads: list[Load] = field(default_factory=list)
+    seconds: float = 0.0
     rss_mb: float = 0.0
     pss_mb: float = 0.0
     broken: str = ""
@@ -40,7 +43,7 @@ class Row:
 
     def latency(self, quantile: str) -> float:
         """``p50``, ``p99`` and so on in milliseconds."""
-        return median(getattr(load, quantile) for load in self.loads)
+        return float(median(getattr(load, quantile) for load in self.loads))
 
     @property
     def wrong(self) -> int:
@@ -62,22 +65,32 @@ class Row:
 def measure(
     lab: Lab, candidates: Sequence[Candidate], rounds: int, seconds: float, *, connections: int = 16, rate: float = 0.0
 ) -> list[Row]:
-    """So many rounds of so many seconds each, the candidates in turn."""
-    rows = [Row(candidate) for candidate in candidates]
+    """So many rounds of so many seconds each, the candidates in turn; who is not at work is halted."""
+    rows = [Row(candidate, seconds=WARM_SECONDS) for candidate in candidates]
+    processes = {process for candidate in candidates if (process := candidate.process)}
+    for process in processes:
+        process.halt()
     for number in range(rounds + 1):
         for row in rows:
+            process = row.candidate.process
             if row.broken:
                 continue
+            if process:
+                process.go_on()
             try:
                 # The first round only warms up: connections, caches, just-in-time compilers.
-                load = lab.load(
-                    row.candidate, connections=connections, seconds=seconds if number else WARM_SECONDS, rate=rate
-                )
+                load = lab.load(row.candidate, connections=connections, seconds=row.seconds, rate=rate)
             except RuntimeError as failure:
                 row.broken = str(failure)
                 continue
             if number:
                 row.loads.append(load)
-            if number == rounds and row.candidate.process:
-                row.rss_mb, row.pss_mb = row.candidate.process.memory_mb()
+            else:
+                row.seconds = seconds if load.answers + load.wrong >= FEW else seconds * LONGER
+            if process:
+                if number == rounds:
+                    row.rss_mb, row.pss_mb = process.memory_mb()
+                process.halt()
+    for process in processes:
+        process.go_on()
     return [row for row in rows if row.loads]

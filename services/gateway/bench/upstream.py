@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
+from collections.abc import Coroutine
 from typing import Any, cast
 
 import httptools
@@ -91,6 +92,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, None)
         self._url = b""
         self._body: list[bytes] = []
+        self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -142,13 +144,16 @@ class Connection(asyncio.Protocol):
         if name == "large":
             self._json(b"%b%b%b%b" % (opening, text[:-1] + FILLING, b'"', TAIL[modern]))
         elif name == "drip":
-            asyncio.ensure_future(self._drip(opening, text, TAIL[modern]))
+            self._later(self._drip(opening, text, TAIL[modern]))
         elif name in ("events", "drip_events"):
             token = (params.get("_meta") or {}).get("progressToken", identity)
             seconds = DRIP_SECONDS if name == "drip_events" else 0.0
-            asyncio.ensure_future(self._events(opening + text + TAIL[modern], token, seconds))
+            self._later(self._events(opening + text + TAIL[modern], token, seconds))
         else:
             self._json(opening + text + TAIL[modern])
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        self._task = asyncio.ensure_future(work)
 
     async def _drip(self, opening: bytes, text: bytes, tail: bytes) -> None:
         """One large JSON answer in parts."""
@@ -165,7 +170,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(SSE_HEAD)
         size = EVENTS // PARTS
         for part in range(PARTS):
-            stamp = "sent=%020d;" % time.monotonic_ns()
+            stamp = f"sent={time.monotonic_ns():020d};"
             burst = []
             for index in range(part * size, (part + 1) * size):
                 progress = {"progressToken": token, "progress": index + 1, "total": EVENTS, "message": stamp}
