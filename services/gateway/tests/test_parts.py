@@ -27,7 +27,6 @@ from mcp_gateway.upstream.admission import Admission
 from mcp_gateway.upstream.replicas import Replicas
 
 SERVER = {"name": "x", "url": "http://127.0.0.1:9100/mcp"}
-SEALED_AT = int(time.time())
 
 
 # -- names -------------------------------------------------------------------------------------------------------------
@@ -106,7 +105,7 @@ def test_the_shortest_configuration() -> None:
 
 def _session() -> Session:
     pins = {"every": Pin("http://10.0.0.2:8000/mcp", "abc", "2025-11-25")}
-    return Session(Sealer.new_id(), "2025-11-25", "ci", "/mcp", SEALED_AT, pins)
+    return Session(Sealer.new_id(), "2025-11-25", "ci", "/mcp", int(time.time()), pins)
 
 
 def test_any_replica_with_the_key_opens_a_session_with_its_pins() -> None:
@@ -134,8 +133,8 @@ def test_a_session_is_good_for_nothing_else(principal: str, endpoint: str, key: 
 
 def test_expiry_counts_from_the_issue() -> None:
     sealer = Sealer((b"k",), 60)
-    assert sealer.open(sealer.seal(replace(_session(), issued=SEALED_AT - 61)), "ci", "/mcp") is None
-    assert sealer.open(sealer.seal(replace(_session(), issued=SEALED_AT - 30)), "ci", "/mcp") is not None
+    assert sealer.open(sealer.seal(replace(_session(), issued=int(time.time()) - 61)), "ci", "/mcp") is None
+    assert sealer.open(sealer.seal(replace(_session(), issued=int(time.time()) - 30)), "ci", "/mcp") is not None
 
 
 def test_forged_ids_open_nothing() -> None:

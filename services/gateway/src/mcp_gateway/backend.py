@@ -6,9 +6,11 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
+import orjson
+
 from mcp_gateway import __version__
 from mcp_gateway.principal import Principal
-from mcp_gateway.protocol import Json, RpcError
+from mcp_gateway.protocol import LISTS, Json, RpcError
 from mcp_gateway.views import Request, View
 
 
@@ -54,7 +56,9 @@ class Backend:
         Raises:
             RpcError: as a client would get it.
         """
-        return await self._view().handle(Request(method, params, principal, modern=True))
+        result = await self._view().handle(Request(method, params, principal, modern=True))
+        # Lists come encoded; the console reads them.
+        return dict(orjson.loads(orjson.dumps(result))) if method in LISTS else result
 
 
 def error_entry(request: Request, failure: RpcError | Json) -> Json:

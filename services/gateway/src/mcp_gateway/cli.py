@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import getpass
 import logging
 import os
@@ -37,6 +38,10 @@ async def _serve(config: Config, path: str) -> None:
     gateway = Gateway(config)
     await gateway.start()
     await gateway.http.listen(config.host, config.port)
+    # What is there now stays; looking through it again and again would hold calls up.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     log.info("serving", extra={"servers": [server.name for server in config.servers], "port": config.port})
     asked, hurried = asyncio.Event(), asyncio.Event()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from mcp_gateway.protocol import CALLS, LISTS, TASKS
+from mcp_gateway.tally import Tally
 
 KNOWN_METHODS = frozenset(
     {*LISTS, *CALLS, *TASKS, "initialize", "server/discover", "ping", "logging/setLevel", "subscriptions/listen"}
@@ -17,18 +18,16 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        self.requests = Counter(
+        self.requests = Tally(
             "mcp_gateway_requests",
             "Requests of clients, by outcome: ok, error, refused, cancelled.",
-            ["server", "method", "outcome"],
-            registry=registry,
+            ("server", "method", "outcome"),
         )
-        self.seconds = Histogram(
+        self.seconds = Tally(
             "mcp_gateway_request_seconds",
             "Time from a client's request to the end of its response.",
-            ["server", "method"],
-            buckets=BUCKETS,
-            registry=registry,
+            ("server", "method"),
+            BUCKETS,
         )
         self.refused = Counter(
             "mcp_gateway_refused",
@@ -36,13 +35,11 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
-        self.upstream_seconds = Histogram(
-            "mcp_gateway_upstream_seconds",
-            "Time that a server's replica took to answer.",
-            ["server"],
-            buckets=BUCKETS,
-            registry=registry,
+        self.upstream_seconds = Tally(
+            "mcp_gateway_upstream_seconds", "Time that a server's replica took to answer.", ("server",), BUCKETS
         )
+        for tally in (self.requests, self.seconds, self.upstream_seconds):
+            registry.register(tally)
         self.inflight = Gauge("mcp_gateway_inflight", "Calls in flight.", ["server"], registry=registry)
         self.queued = Gauge("mcp_gateway_queued", "Calls waiting for a place.", ["server"], registry=registry)
         self.replicas = Gauge("mcp_gateway_replicas", "Replicas of a server.", ["server", "state"], registry=registry)
@@ -72,21 +69,15 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
-        self._requests: dict[tuple[str, str, str], Counter] = {}
-        self._seconds: dict[tuple[str, str], Histogram] = {}
 
     def request(self, server: str, method: object, outcome: str, seconds: float | None = None) -> None:
         """Count a client's request; a method that clients made up is ``other``."""
         known = method if isinstance(method, str) and method in KNOWN_METHODS else "other"
-        counter = self._requests.get((server, known, outcome))
-        if counter is None:
-            counter = self._requests[(server, known, outcome)] = self.requests.labels(server, known, outcome)
-        counter.inc()
+        counts = self.requests.counts
+        labels = (server, known, outcome)
+        counts[labels] = counts.get(labels, 0) + 1
         if seconds is not None:
-            histogram = self._seconds.get((server, known))
-            if histogram is None:
-                histogram = self._seconds[(server, known)] = self.seconds.labels(server, known)
-            histogram.observe(seconds)
+            self.seconds.of(server, known).observe(seconds)
 
     def text(self) -> bytes:
         """The exposition format."""

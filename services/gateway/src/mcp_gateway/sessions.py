@@ -26,6 +26,7 @@ NONCE_BYTES = 12
 CONTEXT = b"mcp-gateway session 2"
 MAX_SEALED_CHARS = 32 * 1024
 REMEMBERED = 10_000
+MAX_ENDED = 50_000
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,10 @@ class Sealer:
         material = keys or (os.urandom(32),)
         self._ciphers = [AESGCM(hashlib.sha256(CONTEXT + key).digest()) for key in material]
         self._ttl = ttl_seconds
-        self._ended: dict[str, float] = {}
+        self._ended: OrderedDict[str, float] = OrderedDict()
         # Sessions opened before: a client sends the same id with each of its requests.
         self._opened: OrderedDict[str, Session] = OrderedDict()
+        self._sealed: dict[str, str] = {}  # by session id, of the same
 
     @staticmethod
     def new_id() -> str:
@@ -131,14 +133,17 @@ class Sealer:
             identity, version, owner, where, issued, pins, capabilities = fields
             held = {name: Pin(*rest) for name, *rest in pins}
             session = self._opened[sealed] = Session(identity, version, owner, where, issued, held, capabilities)
+            self._sealed[identity] = sealed
             if len(self._opened) > REMEMBERED:
-                self._opened.popitem(last=False)
+                self._sealed.pop(self._opened.popitem(last=False)[1].id, None)
         mine = session.principal == principal and session.endpoint == endpoint
         alive = time.time() - session.issued < self._ttl and session.id not in self._ended
         return session if mine and alive else None
 
     def end(self, session: Session) -> None:
         """Refuse the session from now on, on this replica; elsewhere its id ends with its time to live."""
-        now = time.time()
-        self._ended = {key: until for key, until in self._ended.items() if until > now}
+        self._opened.pop(self._sealed.pop(session.id, ""), None)
         self._ended[session.id] = session.issued + self._ttl
+        now = time.time()
+        while self._ended and (len(self._ended) > MAX_ENDED or next(iter(self._ended.values())) <= now):
+            self._ended.popitem(last=False)

@@ -74,7 +74,7 @@ class Legacy:
     async def open(self, body: Json, headers: Mapping[str, str], principal: Principal) -> Request | Reply:
         """Check session and version; a Reply answers at once (``initialize`` and notifications among them)."""
         identity, method, params = body.get("id"), body.get("method"), body.get("params")
-        if "id" in body and (not isinstance(identity, str | int) or isinstance(identity, bool)):
+        if "id" in body and (not isinstance(identity, (str, int)) or identity is True or identity is False):
             return Reply(400, error(None, INVALID_REQUEST, "id is neither a string nor an integer"))
         if not isinstance(params, dict):
             params = {}

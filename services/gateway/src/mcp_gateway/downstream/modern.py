@@ -50,6 +50,7 @@ _STATUS = dict.fromkeys(MODERN_ERRORS, 400) | {METHOD_NOT_FOUND: 404}
 # Codes that the specification keeps for itself and has not given a meaning (basic/index, "Error codes").
 _RESERVED = range(-32099, -32022)
 # A stray ``Mcp-Session-Id`` means nothing in this era (basic/transports/streamable-http, "Backward Compatibility").
+_ASKABLE = frozenset(CAPABILITY_OF.values())
 _ROUTING = frozenset({"mcp-protocol-version", "mcp-method", "mcp-name"})
 
 
@@ -92,7 +93,7 @@ class Modern:
         if "id" not in body:
             return Reply(202)  # a notification: nothing of ours waits for it
         identity, method, params = body["id"], body["method"], cast(Json, body.get("params"))
-        if not isinstance(identity, str | int) or isinstance(identity, bool):
+        if not isinstance(identity, (str, int)) or identity is True or identity is False:
             return Reply(400, error(None, INVALID_REQUEST, "id is neither a string nor an integer"))
         meta = params.get("_meta") if isinstance(params, dict) else None
         if not _is_plain(method, params, meta, headers):
@@ -166,7 +167,7 @@ class Modern:
             return await self._parking.resume(
                 held[0], self._binding(request), responses if isinstance(responses, dict) else {}, channel
             )
-        if not any(capability in request.capabilities for capability in CAPABILITY_OF.values()):
+        if _ASKABLE.isdisjoint(request.capabilities):
             request.client = _Listening(channel, request.capabilities)
             return await self._view.handle(request)
         request.client = client = ParkingClient(request.capabilities, channel)

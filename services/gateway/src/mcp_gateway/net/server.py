@@ -35,6 +35,7 @@ Handler = Callable[["Exchange"], None]
 
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 _names: dict[bytes, str] = {}
+_BLANK = ("", " ", "\t")
 
 
 def _name(raw: bytes) -> str:
@@ -42,7 +43,7 @@ def _name(raw: bytes) -> str:
     name = _names.get(raw)
     if name is None:
         name = raw.decode("latin-1").lower()
-        if len(_names) < 1024:
+        if len(_names) < 1024 and len(raw) < 64:
             _names[raw] = name
     return name
 
@@ -173,7 +174,7 @@ class Connection(asyncio.Protocol):
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-            if self._head_bytes > MAX_HEAD_BYTES and not self._headed:
+            if self._head_bytes > MAX_HEAD_BYTES and self._reading and not self._headed:
                 self._refuse(431, f"the head is larger than {MAX_HEAD_BYTES} bytes")
         except httptools.HttpParserUpgrade:
             self._keep = False  # no other protocol is spoken here (RFC 9110, section 7.8): it may be ignored
@@ -188,6 +189,7 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers: dict[str, str] = {}
         self._repeated: set[str] | None = None
+        self._count = 0  # of repeated fields
         self._size = 0
         self._body: bytes | bytearray = b""
 
@@ -200,21 +202,25 @@ class Connection(asyncio.Protocol):
 
     def on_url(self, url: bytes) -> None:
         self._url += url
-        self._size += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._size += len(name) + len(value)
-        if self._size > MAX_HEAD_BYTES or len(self._headers) >= MAX_HEADERS:
-            self._refuse(431, f"the head is larger than {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} fields")
-            return
-        key, text = _name(name), value.decode("latin-1").strip(" \t")
-        if key in self._headers:
+        self._size += len(value)
+        key, text = _names.get(name) or _name(name), value.decode("latin-1")
+        if text[-1:] in _BLANK:  # llhttp takes off what is before
+            text = text.strip(" \t")
+        headers = self._headers
+        if key in headers:
             self._repeated = (self._repeated or set()) | {key}
-            text = f"{self._headers[key]}, {text}"
-        self._headers[key] = text
+            self._count += 1
+            text = f"{headers[key]}, {text}"
+            if len(text) > MAX_HEAD_BYTES:
+                self._refuse(431, f"the head is larger than {MAX_HEAD_BYTES} bytes")
+        headers[key] = text
 
     def on_headers_complete(self) -> None:
         self._headed = True
+        if self._size > MAX_HEAD_BYTES or len(self._headers) + self._count > MAX_HEADERS:
+            self._refuse(431, f"the head is larger than {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} fields")
         version = self._parser.get_http_version()
         if version not in ("1.0", "1.1"):
             self._refuse(505, "HTTP/1.1 is spoken here")

@@ -127,7 +127,7 @@ class Upstream:
         self.pool = ""
         self._commons = commons
         self._metrics = metrics = commons.metrics
-        self._seconds = metrics.upstream_seconds.labels(server.name)
+        self._seconds = metrics.upstream_seconds.of(server.name)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._main = Lane(server, server.urls, server.dns, server.concurrency, metrics, server.name)
         self.replicas = self._main.replicas
