@@ -136,9 +136,9 @@ def test_what_happens_after_the_acknowledgement_is_told(
         if server == "new":
             new.tell(UPDATED, uri="test://static")
         else:
-            assert old.of("resources/subscribe")
-            assert old.streams
-            old.push(UPDATED, uri="test://static")
+            (subscribed,) = old.of("resources/subscribe")
+            assert subscribed.session in old.streams
+            old.push(UPDATED, [subscribed.session], uri="test://static")
         assert stream.next()["method"] == UPDATED
 
 

@@ -305,9 +305,10 @@ class Server2026(Upstream):
         events: queue.Queue[Json | None] = queue.Queue()
         tag = {f"{META}subscriptionId": exchange.id}
         granted = exchange.params.get("notifications")
-        exchange.notify("notifications/subscriptions/acknowledged", _meta=tag, notifications=granted)
+        # Before it says so: whoever hears the acknowledgement may rely on it.
         self.listeners.append((exchange, events))
         try:
+            exchange.notify("notifications/subscriptions/acknowledged", _meta=tag, notifications=granted)
             while not exchange.gone(0.01):
                 with contextlib.suppress(queue.Empty):
                     event = events.get(timeout=0.05)
@@ -381,11 +382,15 @@ class Server2025(Upstream):
 
     def stream(self, exchange: Exchange) -> None:
         """The session's own stream."""
-        events = self.streams.setdefault(exchange.session, queue.Queue())
+        events = self.streams[exchange.session] = queue.Queue()
         exchange.open()
-        while not exchange.gone(0.01):
-            with contextlib.suppress(queue.Empty):
-                exchange.event(events.get(timeout=0.05))
+        try:
+            while not exchange.gone(0.01):
+                with contextlib.suppress(queue.Empty):
+                    exchange.event(events.get(timeout=0.05))
+        finally:
+            if self.streams.get(exchange.session) is events:
+                del self.streams[exchange.session]
 
     def push(self, method: str, sessions: Iterable[str] | None = None, **params: Any) -> None:
         """A notification on the GET streams."""
