@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 
+from mcp_gateway.answers import Answers
 from mcp_gateway.auth import Unauthorized, metadata
 from mcp_gateway.backend import Backend
 from mcp_gateway.catalog import Catalog
@@ -68,6 +69,7 @@ class Gateway:
         self._hub = Hub(self._wanted)
         self._parking = Parking(self._sealer, "")
         self._closed = asyncio.Event()
+        self._answers = Answers()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._shared = Shared(config, self.metrics)
         backend = Backend(
@@ -105,6 +107,7 @@ class Gateway:
 
     def _apply(self, config: Config) -> None:
         self.config = config
+        self._answers.configure({server.name: server.cache for server in config.servers})
         self._shared.config = config
         before, self._upstreams = self._upstreams, {}
         for server in config.servers:
@@ -145,11 +148,13 @@ class Gateway:
             self.config.search,
             self.config.profiles,
             self._shared.limiter,
+            self._answers,
             merged=merged,
         )
 
     def _changed(self, server: str, method: str, params: Json) -> None:
         """A server says that something of its changed."""
+        self._answers.notice(server, method, params)
         if method.endswith("/list_changed"):
             self._catalog.forget(server)
         # What the server says of our subscription concerns nobody else's.
@@ -196,6 +201,8 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(upstream.stop() for upstream in self._upstreams.values()))
         await self._shared.auth.close()
+        if self._shared.tracer:
+            await asyncio.to_thread(self._shared.tracer.close)
         await self._shared.audit.close()
         self._client.close()
 

@@ -71,7 +71,7 @@ async def _follow(gateway: Gateway, path: str) -> None:
             config = await asyncio.to_thread(load, path)
             fixed = [
                 f"{key}: needs a restart"
-                for key in ("host", "port", "session_keys", "session_ttl_seconds")
+                for key in ("host", "port", "session_keys", "session_ttl_seconds", "tracing")
                 if getattr(config, key) != getattr(gateway.config, key)
             ]
             if fixed:

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from mcp_gateway import audit, auth, naming, pinning, policy, search
+from mcp_gateway import answers, audit, auth, naming, pinning, policy, search, tracing
+from mcp_gateway.answers import CacheSettings
 from mcp_gateway.audit import AuditSettings
 from mcp_gateway.auth import AuthSettings
 from mcp_gateway.naming import EVERYTHING, Selection
@@ -20,6 +21,7 @@ from mcp_gateway.pinning import PinSettings
 from mcp_gateway.policy import Profiles
 from mcp_gateway.reader import ConfigError, Reader
 from mcp_gateway.search import SearchSettings
+from mcp_gateway.tracing import TracingSettings
 from mcp_gateway.upstream import admission, breaker, health, pools, replicas
 from mcp_gateway.upstream.admission import AdmissionSettings, GroupSettings, read_groups
 from mcp_gateway.upstream.breaker import BreakerSettings
@@ -72,6 +74,7 @@ class Server:
     gpu: Source | None = None
     pools: PoolSettings = field(default_factory=PoolSettings)
     group: str = ""
+    cache: CacheSettings = field(default_factory=CacheSettings)
     tools_in_group: Mapping[str, str] = field(default_factory=dict)
     balancing: BalancingSettings = field(default_factory=BalancingSettings)
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
@@ -101,6 +104,7 @@ class Config:
     groups: Mapping[str, GroupSettings] = field(default_factory=dict)
     pinning: PinSettings = field(default_factory=PinSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
+    tracing: TracingSettings = field(default_factory=TracingSettings)
 
 
 def parse(document: Any) -> Config:
@@ -136,6 +140,7 @@ def parse(document: Any) -> Config:
         groups=read_groups(root.section("groups")),
         pinning=pinning.read(root.section("pinning")),
         search=search.read(root.section("search")),
+        tracing=tracing.read(root.section("tracing")),
         public_url=http.take("public_url", str, ""),
         list_ttl_seconds=float(root.take("list_ttl_seconds", (int, float), 10.0, lambda v: v >= 0)),
     )
@@ -227,6 +232,7 @@ def _server(reader: Reader) -> Server:
         gpu=gpu,
         pools=pools.read(reader.section("pools")),
         group=reader.take("group", str, ""),
+        cache=answers.read(reader.section("cache")),
         tools_in_group={str(k): str(v) for k, v in reader.take("tools_in_group", dict, {}).items()},
         balancing=replicas.read(reader.section("balancing")),
         breaker=breaker.read(reader.section("breaker")),

@@ -11,11 +11,13 @@ import logging
 import sys
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
 
+from mcp_gateway import tracing
 from mcp_gateway.audit import Audit
 from mcp_gateway.audit.log import Outcome
 from mcp_gateway.auth import Authenticator, Unauthorized
@@ -31,6 +33,7 @@ from mcp_gateway.net.server import Exchange
 from mcp_gateway.principal import Principal
 from mcp_gateway.protocol import BUSY, INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, Json, error
 from mcp_gateway.sessions import Sealer, Session
+from mcp_gateway.tracing import Span
 from mcp_gateway.views import Forbidden, Request, View
 
 MAX_BATCH = 100
@@ -47,6 +50,7 @@ class Shared:
         self.auth = Authenticator(config.auth)
         self.audit = Audit(config.audit, sys.stdout)
         self.limiter = Limiter()
+        self.tracer = tracing.create(config.tracing)
         self.metrics = metrics
         self.inflight = 0
         self.channels: set[Channel] = set()
@@ -206,7 +210,7 @@ class Endpoint:
         start = time.perf_counter()
         forbidden: Forbidden | None = None
         try:
-            reply = await self._counted(era, identity, request, channel)
+            reply = await self._counted(era, identity, request, channel, exchange.request.headers)
         except Forbidden as refusal:
             forbidden = refusal
         except asyncio.CancelledError:
@@ -223,7 +227,9 @@ class Endpoint:
             channel.finish(reply)
         self._audit(exchange, request, reply, forbidden, channel, time.perf_counter() - start)
 
-    async def _counted(self, era: Modern | Legacy, identity: Any, request: Request, channel: Channel) -> Reply | None:
+    async def _counted(
+        self, era: Modern | Legacy, identity: Any, request: Request, channel: Channel, headers: Mapping[str, str]
+    ) -> Reply | None:
         shared, principal = self._shared, request.principal.name
         limits = shared.config.profiles.of(request.principal).limits
         if not shared.limiter.enter(principal, limits):
@@ -233,6 +239,7 @@ class Endpoint:
         shared.channels.add(channel)
         start = time.perf_counter()
         outcome = "cancelled"
+        span = self._span(request, headers) if shared.tracer else None
         try:
             reply = await era.answer(identity, request, channel)
             outcome = "ok"
@@ -249,6 +256,23 @@ class Endpoint:
             shared.inflight -= 1
             shared.channels.discard(channel)
             shared.metrics.request(self._label, request.method, outcome, time.perf_counter() - start)
+            if span:
+                span.set("mcp_gateway.server", request.server)
+                span.set("mcp_gateway.replica", request.replica)
+                span.end(outcome)
+
+    def _span(self, request: Request, headers: Mapping[str, str]) -> Span | None:
+        """The request's span, whose child the server's will be."""
+        if self._shared.tracer is None:
+            return None
+        params = request.params
+        target = params.get("name") or params.get("uri")
+        span = self._shared.tracer.start(
+            request.method, target if isinstance(target, str) else None, params.get("_meta"), headers
+        )
+        request.trace = span.child_context()
+        request.trace_id = request.trace.get("traceparent", "")[3:35]
+        return span
 
     def _audit(
         self,
@@ -315,7 +339,7 @@ class Endpoint:
                 return error(identity, INVALID_REQUEST, "not a message that a batch may hold")
             opened = await self._legacy.open(body, exchange.request.headers, principal)
             if isinstance(opened, Request):
-                opened_reply = await self._counted(self._legacy, body["id"], opened, channel)
+                opened_reply = await self._counted(self._legacy, body["id"], opened, channel, exchange.request.headers)
             else:
                 opened_reply = opened
             message = opened_reply.message if opened_reply else None

@@ -10,11 +10,13 @@ import contextlib
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
 
 from mcp_gateway import names, search
+from mcp_gateway.answers import Answers
 from mcp_gateway.catalog import FAN_OUT_SECONDS, Catalog, Listed
 from mcp_gateway.hub import LISTS_CHANGED
 from mcp_gateway.inbound import validate_mcp_param_headers
@@ -145,6 +147,7 @@ class View:
         search: SearchSettings,
         profiles: Profiles,
         limiter: Limiter,
+        answers: Answers,
         *,
         merged: bool,
     ) -> None:
@@ -158,6 +161,7 @@ class View:
         self._search = search if merged else SearchSettings()
         self._profiles = profiles
         self._limiter = limiter
+        self._answers = answers
         self._selections = {name: upstream.server.tools for name, upstream in upstreams.items()}
         self._tables: dict[str, tuple[int, Names]] = {}
         self._indexes: dict[SeenBy, tuple[int, Index]] = {}
@@ -494,8 +498,10 @@ class View:
             client=request.client,
             trace=request.trace,
         )
+        fetch = partial(upstream.request, call)
+        ask = self._answers.plan(self.name, upstream.name, request.method, params, call.session_key)
         try:
-            result = await upstream.request(call)
+            result = await (self._answers.get(ask, fetch) if ask else fetch())
         except RpcError as failure:
             data = failure.data
             if self.merged and "uri" in params and isinstance(data, dict) and data.get("uri") == params["uri"]:
@@ -507,7 +513,7 @@ class View:
             call.schema = await self._fresh_schema(upstream, params["name"])
             result = await upstream.request(call)
         finally:
-            request.replica = call.replica
+            request.replica = call.replica or (ask.outcome if ask else "")
         kind = result.get("resultType", "complete")
         if kind != "complete":
             result = self._unfinished(request, upstream, result, kind)
