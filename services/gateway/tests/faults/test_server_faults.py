@@ -153,13 +153,13 @@ def test_servers_that_hardly_accept(
 def test_nothing_was_left_open(under_faults: Rig) -> None:
     """Seen from the servers' side: what is not in use any more is closed, but for a health check's connection."""
 
-    def left() -> dict[str, int]:
-        return {name: report["open"] for name, report in under_faults.sites().items() if report["open"] > 1}
-
-    deadline = time.monotonic() + 15
-    while held := left():
-        assert time.monotonic() < deadline, held
+    fewest: dict[str, int] = {}
+    for _ in range(40):  # health checks come and go; what leaked stays
+        for name, report in under_faults.sites().items():
+            fewest[name] = min(fewest.get(name, report["open"]), report["open"])
         time.sleep(0.2)
+    held = {name: count for name, count in fewest.items() if count > 2}
+    assert not held, f"{len(held)} servers, {sum(held.values())} connections: {held}"
 
 
 # -- servers that are wrong before they are called ---------------------------------------------------------------------
@@ -227,7 +227,7 @@ def test_a_liar(
             assert explains(message["error"], name[:32], liar.cause), told(message)
     seen("servers that lie", name, told(message), f"{seconds:5.2f} s")
     report = under_liars.sites()[name[:32]]
-    assert max(report["sent"].values(), default=0) <= 2
+    assert max(report["ran"].values(), default=0) <= 1, "a call was executed twice"
     probe.rounds(4)
     assert probe.failures[failed:] == []
     under_liars.is_well(before)
