@@ -173,7 +173,7 @@ class Pins:
         tools, encoded = _encoded(server, tools)
         raw, seen = hashlib.blake2b(encoded).digest(), self._seen.get(server)
         if seen and seen.raw == raw and seen.generation == self._store.generation:
-            return replace(seen.review, offered=tools, news=(), returned=())
+            return replace(seen.review, offered=_offered(tools, seen.refusals), news=(), returned=())
         refusals: dict[str, str | None] = {}
         changes: list[Change] = []
         for tool in tools:
@@ -190,7 +190,7 @@ class Pins:
         pinned = {tool for (owner, tool), entry in self._store.entries.items() if owner == server and entry.pinned}
         before = set(seen.review.removed) if seen else set()
         review = Review(
-            offered=[tool for tool in tools if refusals.get(tool.get("name", ""), UNREVIEWED) is None],
+            offered=_offered(tools, refusals),
             changes=tuple(changes),
             news=news,
             removed=tuple(sorted(pinned - refusals.keys())),
@@ -253,6 +253,10 @@ class Pins:
 def accept_command(server: str, tool: str, digest: str, file: str) -> str:
     """The command that accepts a definition."""
     return shlex.join(["mcp-gateway", "pins", "accept", server, tool, digest, "--file", file])
+
+
+def _offered(tools: list[Json], refusals: Mapping[str, str | None]) -> list[Json]:
+    return [tool for tool in tools if refusals.get(tool.get("name", ""), UNREVIEWED) is None]
 
 
 def _refusal(change: Change) -> str:
