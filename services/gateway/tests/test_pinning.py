@@ -130,6 +130,20 @@ def test_first_sight_is_trusted_and_a_change_is_withheld() -> None:
     assert checked.refusal("mail", "send") is None
 
 
+@pytest.mark.parametrize("again", [[tool(description=POISON), tool("read")], [tool("read"), tool(description=POISON)]])
+def test_what_was_withheld_once_is_withheld_again(again: list[Json]) -> None:
+    """A list that did not change since its last review is not compared again; that must not let anything through."""
+    checked = pins()
+    checked.review("mail", [tool(), tool("read")])
+    for _ in range(3):
+        review = checked.review("mail", again)
+        assert review.offered == [tool("read")]
+        assert [change.tool for change in review.changes] == ["send"]
+        assert checked.refusal("mail", "send")
+    held = pins("/x", first_sight=FirstSight.QUARANTINE)
+    assert [held.review("mail", again).offered for _ in range(3)] == [[], [], []]
+
+
 def test_warn_offers_what_changed_and_tells_of_it_once() -> None:
     checked = pins(policy=Policy.WARN)
     checked.review("s", [tool()])
