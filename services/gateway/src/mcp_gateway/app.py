@@ -95,9 +95,12 @@ class Gateway:
         """Serve by another configuration from now on; calls in flight end as they began.
 
         Servers whose part did not change keep their connections, sessions and lists.
+
+        Raises:
+            ConfigError: the pin file cannot be used; nothing changed.
         """
         if config.pinning != self.config.pinning:
-            self._catalog.review(Pins(config.pinning))
+            self._catalog.review(Pins(config.pinning))  # before anything else changes: it may be refused
         self._catalog.configure(config.list_ttl_seconds)
         self._commons.configure(config)
         self._shared.auth.update(config.auth)

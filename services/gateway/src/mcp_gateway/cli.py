@@ -81,11 +81,11 @@ async def _follow(gateway: Gateway, path: str) -> None:
             ]
             if fixed:
                 raise ConfigError(fixed)
+            gateway.update(config)
         except ConfigError as refusal:
             gateway.metrics.reloads.labels("refused").inc()
             log.error("configuration refused; the one before goes on", extra={"file": path, "errors": refusal.errors})
             continue
-        gateway.update(config)
         gateway.metrics.reloads.labels("applied").inc()
 
 
@@ -104,6 +104,9 @@ def serve(config: Config, path: str) -> int:
         log.warning("no auth.api_keys: anyone who reaches %s:%s may call every tool", config.host, config.port)
     try:
         uvloop.run(_serve(config, path))
+    except ConfigError as refusal:
+        log.error("the configuration cannot be used", extra={"errors": refusal.errors})
+        return 1
     except OSError as failure:
         log.error("cannot listen on %s:%s: %s", config.host, config.port, failure.strerror or failure)
         return 1

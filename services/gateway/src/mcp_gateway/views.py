@@ -447,6 +447,8 @@ class View:
                 upstream, name = await self._named_target(kind, given)
             if method == "tools/call":
                 self._check_policy(request, profile, upstream, name)
+                if self._catalog.pins.refusal(upstream.name, name) and not self._catalog.knows(upstream.name, kind):
+                    await self._catalog.items(upstream, kind, FAN_OUT_SECONDS)  # nothing to compare with was there yet
                 if refusal := self._catalog.pins.refusal(upstream.name, name):
                     raise RpcError(INVALID_PARAMS, f"{params.get('name')} is withheld: {refusal}")
                 schema = await self._schema(request, upstream, name)
