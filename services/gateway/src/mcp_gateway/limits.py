@@ -151,8 +151,8 @@ def read(reader: Reader, servers: Collection[str]) -> Limits:
 
 def _rate(reader: Reader) -> Rate:
     per_minute = float(reader.take("requests_per_minute", (int, float), 0.0, lambda v: 0 <= v <= 60_000_000))
-    burst = reader.take("burst", int, 0, lambda v: 1 <= v <= 1_000_000)
-    if burst and not per_minute:
+    burst = reader.take("burst", int, None, lambda v: 1 <= v <= 1_000_000)
+    if burst is not None and not per_minute:
         reader.errors.append(f"{reader.at('burst')}: {burst}, but no requests_per_minute that it would belong to")
     if not per_minute:
         return Rate()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import time
-from datetime import UTC, datetime
 from typing import IO, Any, Literal
 
-from mcp_gateway.audit.redact import Redactor, encode, hide, target
+from mcp_gateway.audit.lines import Lines
+from mcp_gateway.audit.redact import Redactor
 from mcp_gateway.audit.settings import AuditSettings
 from mcp_gateway.audit.sink import Sink
 from mcp_gateway.principal import Principal
@@ -21,23 +20,6 @@ Outcome = Literal["ok", "tool_error", "error", "refused", "cancelled"]
 BATCH = 256
 INTERVAL_SECONDS = 0.2
 MAX_PENDING = 20_000  # some 10 MB: what is kept while the destination takes nothing
-
-_FIELDS = (
-    "principal",
-    "profile",
-    "session",
-    "method",
-    "server",
-    "target",
-    "replica",
-    "outcome",
-    "code",
-    "reason",
-    "duration_ms",
-    "request_bytes",
-    "response_bytes",
-    "trace_id",
-)
 
 
 class Audit:
@@ -57,6 +39,7 @@ class Audit:
         self._told = False
         self._untold = 0
         self.dropped = 0  # records lost since the start, for metrics
+        self._lines = Lines()
         self._apply(settings)
         self._sink = Sink(settings.destination, stream)
 
@@ -188,40 +171,10 @@ class Audit:
             await self._sink.drained()
             while self._records:
                 batch, self._records = self._records[:BATCH], self._records[BATCH:]
-                lines = [_line(record) for record in batch]
+                lines = [self._lines.line(record) for record in batch]
                 if self._untold:
-                    lines.append(encode({"time": _time(time.time()), "event": "dropped", "records": self._untold}))
+                    lines.append(self._lines.event("dropped", records=self._untold))
                     log.error("audit: %d records were lost; writing again", self._untold)
                     self._told, self._untold = False, 0
-                self._sink.write(b"\n".join(lines) + b"\n", len(lines))
+                self._sink.write("".join(lines).encode(), len(lines))
                 await self._sink.drained()
-
-
-def _line(record: tuple[Any, ...]) -> bytes:
-    at, principal, session, method, server, name, replica, outcome, code, reason, duration, sent, got, trace, extra = (
-        record
-    )
-    values = (
-        principal.name if principal is not None else None,
-        (principal.profile or "default") if principal is not None else None,
-        hashlib.sha256(session.encode("utf-8", "surrogatepass")).hexdigest()[:12] if session else None,
-        method[:128],
-        server,
-        target(name),
-        replica,
-        outcome,
-        code or None,
-        hide(reason[:1024]),
-        round(duration, 3),
-        sent,
-        got,
-        trace[:64],
-    )
-    # Fields that say nothing are left out.
-    fields = {key: value for key, value in zip(_FIELDS, values, strict=True) if value not in (None, "")}
-    line = encode({"time": _time(at), **fields})
-    return line if extra is None else line[:-1] + b',"arguments":' + extra + b"}"
-
-
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
