@@ -189,6 +189,10 @@ class Gateway:
         self.http.draining = True
         self._closed.set()
 
+    def reopen(self) -> None:
+        """Open log files anew, after a rotation."""
+        self._shared.audit.reopen()
+
     @property
     def inflight(self) -> int:
         """Calls in flight."""

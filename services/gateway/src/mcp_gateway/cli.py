@@ -51,6 +51,7 @@ async def _serve(config: Config, path: str) -> None:
     loop = asyncio.get_running_loop()
     for sig in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sig, ask)
+    loop.add_signal_handler(signal.SIGHUP, gateway.reopen)
     reloading = asyncio.ensure_future(_follow(gateway, path))
     await asked.wait()
     reloading.cancel()
