@@ -116,7 +116,9 @@ async def common(x: Exchange, dress: Json) -> None:
     elif method == "resources/templates/list":
         await x.json(x.response({"resourceTemplates": [], **dress}))
     elif method == "resources/read":
-        await x.json(x.response({"contents": [{"uri": "test://x", "text": str(os.getpid())}], **dress}))
+        fresh = {"ttlMs": 0, "cacheScope": "private"} if dress else {}  # each read is to come here
+        contents = [{"uri": "test://x", "text": str(os.getpid())}]
+        await x.json(x.response({"contents": contents, **dress, **fresh}))
     elif method == "tools/call":
         x.site.ran[x.nonce] += 1
         await x.json(x.response(x.result(str(os.getpid()))))
@@ -140,6 +142,7 @@ async def converse(site: Site, reader: asyncio.StreamReader, writer: asyncio.Str
                 site.sent[x.nonce] += 1
             fault = site.on.get(str(x.message.get("method")))
             if fault and x.verb == "POST":
+                site.hits[fault] += 1
                 site.hits["held"] += 1
                 try:
                     await EVERY[fault].commit(x, behave)
