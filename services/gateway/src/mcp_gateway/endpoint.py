@@ -224,7 +224,7 @@ class Endpoint:
             wanted = self._shared.auth.insufficient_scope(self._path, forbidden.scopes, forbidden.message)
             exchange.respond(unauthorized(wanted))
         else:
-            channel.finish(reply)
+            channel.finish(reply, request.server)
         self._audit(exchange, request, reply, forbidden, channel, time.perf_counter() - start)
 
     async def _counted(

@@ -28,9 +28,11 @@ class Reply:
         """Whether it is an error."""
         return self.status >= 400 or (isinstance(self.message, dict) and "error" in self.message)
 
-    def response(self) -> Response:
+    def response(self, server: str = "") -> Response:
         """As it leaves."""
-        return Response(self.status, b"" if self.message is None else _bytes(self.message), headers=self.headers)
+        return Response(
+            self.status, b"" if self.message is None else _bytes(self.message, server), headers=self.headers
+        )
 
 
 class Channel:
@@ -79,29 +81,30 @@ class Channel:
             self.open()
             self._exchange.put(sse.KEEPALIVE)
 
-    def finish(self, reply: Reply | None) -> None:
-        """Send the reply; None ends a stream without one."""
+    def finish(self, reply: Reply | None, server: str = "") -> None:
+        """Send the reply, which came from ``server``; None ends a stream without one."""
         exchange = self._exchange
         if exchange.gone or exchange.finished:
             return
         if not exchange.started:
-            response = reply.response() if reply else Response(202)
+            response = reply.response(server) if reply else Response(202)
             self.sent = len(response.body)
             exchange.respond(response)
             return
         messages = reply.message if reply and isinstance(reply.message, list) else [reply.message] if reply else []
         for message in messages:
             if message is not None:
-                data = sse.event(_bytes(message))
+                data = sse.event(_bytes(message, server))
                 self.sent += len(data)
                 exchange.put(data)
         exchange.finish()
 
 
-def _bytes(message: Json | list[Json]) -> bytes:
+def _bytes(message: Json | list[Json], server: str = "") -> bytes:
     """JSON of a reply, or of an error where a server sent what cannot be passed on."""
     try:
         return encoded(message)
     except RpcError as failure:
         identity = message.get("id") if isinstance(message, dict) else None
-        return encoded(error(identity, failure.code, failure.message))
+        where = f"server {server}: " if server else ""
+        return encoded(error(identity, failure.code, where + failure.message))

@@ -343,6 +343,7 @@ class _Pool:
         self._context = context if url.scheme == "https" else None
         self.idle: list[_Connection] = []
         self.busy: set[_Connection] = set()
+        self.connecting = 0
 
     async def take(self, *, fresh: bool) -> _Connection:
         """An open connection, the one used last first."""
@@ -354,6 +355,7 @@ class _Pool:
             connection.closed = True
             connection.transport.close()
         loop = asyncio.get_running_loop()
+        self.connecting += 1
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 _, made = await loop.create_connection(
@@ -363,6 +365,9 @@ class _Pool:
             raise ConnectFailed(f"no connection within {CONNECT_SECONDS:g} s") from None
         except OSError as failure:
             raise ConnectFailed(str(failure)) from failure
+        finally:
+            self.connecting -= 1
+        # Nothing else may run before the exchange begins: a pool with neither is forgotten.
         return made
 
     def put(self, connection: _Connection, keep_alive: str) -> None:
@@ -414,7 +419,7 @@ class Client:
         now = time.monotonic()
         for origin, pool in list(self._pools.items()):
             pool.sweep(now)
-            if not pool.idle and not pool.busy:
+            if not (pool.idle or pool.busy or pool.connecting):
                 del self._pools[origin]
         self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self.start)
 

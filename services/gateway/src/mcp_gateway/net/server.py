@@ -137,6 +137,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._paused = False
         self._refusal: Response | None = None
+        self._rest = 0  # of a body that llhttp does not read
         self._begin()
 
     # -- the transport's side --------------------------------------------------------------------
@@ -166,21 +167,39 @@ class Connection(asyncio.Protocol):
         if self._writable and not self._writable.done():
             self._writable.set_result(None)
         self._writable = None
+        if self._waiting or self._refusal:
+            self._next()
 
     def data_received(self, data: bytes) -> None:
         if self._refusal:
             return  # the answer to what cannot be read is under way
+        if self._rest:
+            self._read_rest(data)
+            return
         if self._reading and not self._headed:
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
             if self._head_bytes > MAX_HEAD_BYTES and self._reading and not self._headed:
                 self._refuse(431, f"the head is larger than {MAX_HEAD_BYTES} bytes")
-        except httptools.HttpParserUpgrade:
-            self._keep = False  # no other protocol is spoken here (RFC 9110, section 7.8): it may be ignored
+        except httptools.HttpParserUpgrade as upgrade:
+            # No other protocol is spoken here: the wish may be ignored (RFC 9110, section 7.8). llhttp reads no
+            # further, not even the body.
+            self._keep = False
+            if self._rest:
+                self._read_rest(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(400, "not HTTP/1.1")
         if self._refusal or self._waiting:
+            self._next()
+
+    def _read_rest(self, data: bytes) -> None:
+        """The body of a request that wished for another protocol."""
+        part = data[: self._rest]
+        self.on_body(part)
+        self._rest -= len(part)
+        if not self._rest:
+            self._queue(keep=False)
             self._next()
 
     # -- the parser's side -----------------------------------------------------------------------
@@ -245,6 +264,16 @@ class Connection(asyncio.Protocol):
         self._body += data
 
     def on_message_complete(self) -> None:
+        if self._parser.should_upgrade() and not self._body and not self._refusal:
+            if "transfer-encoding" in self._headers:
+                self._refuse(400, "a chunked request must not wish for another protocol")
+            self._rest = int(self._headers.get("content-length") or 0)
+            if self._rest and not self._refusal:
+                return
+        self._queue(keep=self._parser.should_keep_alive())
+
+    def _queue(self, *, keep: bool) -> None:
+        """The request is complete."""
         self._reading = False
         if self._refusal:
             return
@@ -270,7 +299,7 @@ class Connection(asyncio.Protocol):
             bytes(self._body),
             frozenset(self._repeated) if self._repeated else frozenset(),
         )
-        self._waiting.append((request, self._parser.should_keep_alive()))
+        self._waiting.append((request, keep))
         if len(self._waiting) >= MAX_PIPELINED and not self._paused:
             self._paused = True
             self._transport.pause_reading()
@@ -281,8 +310,8 @@ class Connection(asyncio.Protocol):
     # -- answering -------------------------------------------------------------------------------
 
     def _next(self) -> None:
-        if self._exchange:
-            return
+        if self._exchange or self._writable:
+            return  # who does not take the answers has no more requests read
         if self._waiting:
             request, keep = self._waiting.popleft()
             self._keep = keep and self._keep and self._refusal is None
