@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 
+from mcp_gateway import peers
 from mcp_gateway.answers import Answers
 from mcp_gateway.auth import Unauthorized, metadata
 from mcp_gateway.backend import Backend
@@ -67,11 +68,12 @@ class Gateway:
         self._sealer = Sealer(config.session_keys, config.session_ttl_seconds)
         self._commons = Commons(config, self._client, self.metrics)
         self._hub = Hub(self._wanted)
-        self._parking = Parking(self._sealer, "")
+        address = peers.own_address(config.host, config.port)
+        self._parking = Parking(self._sealer, address)
         self._closed = asyncio.Event()
         self._answers = Answers()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._shared = Shared(config, self.metrics)
+        self._shared = Shared(config, self.metrics, self._client, address)
         backend = Backend(
             self.status,
             lambda: list(self._shared.errors)[::-1],

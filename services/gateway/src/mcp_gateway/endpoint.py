@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from mcp_gateway import tracing
+from mcp_gateway import peers, tracing
 from mcp_gateway.audit import Audit
 from mcp_gateway.audit.log import Outcome
 from mcp_gateway.auth import Authenticator, Unauthorized
@@ -28,6 +28,7 @@ from mcp_gateway.downstream.legacy import BATCHES
 from mcp_gateway.hub import Hub
 from mcp_gateway.limits import Limiter
 from mcp_gateway.metrics import Metrics
+from mcp_gateway.net.client import Client
 from mcp_gateway.net.messages import Response
 from mcp_gateway.net.server import Exchange
 from mcp_gateway.principal import Principal
@@ -45,8 +46,10 @@ log = logging.getLogger("mcp_gateway.access")
 class Shared:
     """What all endpoints share; the configuration is replaced when it changes."""
 
-    def __init__(self, config: Config, metrics: Metrics) -> None:
+    def __init__(self, config: Config, metrics: Metrics, client: Client, address: str) -> None:
         self.config = config
+        self.client = client
+        self.address = address  # what other gateway replicas know this one by
         self.auth = Authenticator(config.auth)
         self.audit = Audit(config.audit, sys.stdout)
         self.limiter = Limiter()
@@ -77,14 +80,12 @@ def unauthorized(refusal: Unauthorized) -> Response:
 class Endpoint:
     """One path."""
 
-    def __init__(
-        self, path: str, view: View, shared: Shared, sealer: Sealer, parking: Parking, hub: Hub, holder: str = ""
-    ) -> None:
+    def __init__(self, path: str, view: View, shared: Shared, sealer: Sealer, parking: Parking, hub: Hub) -> None:
         self._path = path
         self._shared = shared
         self._label = path.split("/")[2] if path != "/mcp" else "*"
         self._modern = Modern(view, parking, hub)
-        self._legacy = Legacy(view, sealer, hub, holder)
+        self._legacy = Legacy(view, sealer, hub, shared.address)
         # Calls in flight of sessions, by session and request id: what clients of 2025 may cancel.
         self._running: dict[tuple[str, Any], asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -174,7 +175,16 @@ class Endpoint:
         streams = "text/event-stream" in headers.get("accept", "")
         opened: Request | Reply
         era: Modern | Legacy
-        if is_modern(body, headers):
+        modern = is_modern(body, headers)
+        holder = self._modern.holder(body) if modern else self._legacy.holder(body)
+        if holder and holder != self._shared.address and peers.FORWARDED not in headers:
+            task = asyncio.current_task()
+            assert task is not None
+            exchange.on_gone = task.cancel
+            if await peers.hand_over(self._shared.client, exchange, holder):
+                return None
+            exchange.on_gone = None
+        if modern:
             era = self._modern
             opened = era.open(body, headers, request.repeated, principal)
         else:

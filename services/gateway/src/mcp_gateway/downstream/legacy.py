@@ -252,7 +252,9 @@ class Legacy:
 
     def holder(self, body: Json) -> str | None:
         """Which gateway replica waits for the response, if one does."""
-        fields = self._sealer.open_value(QUESTION, body.get("id")) if "method" not in body else None
+        if "method" in body:
+            return None
+        fields = self._sealer.open_value(QUESTION, body.get("id"))
         return fields[3] if fields and fields[1] == "here" else None
 
     def question_id(self, session: Session, address: Address) -> str:

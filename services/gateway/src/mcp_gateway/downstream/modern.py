@@ -173,9 +173,12 @@ class Modern:
         request.client = client = ParkingClient(request.capabilities, channel)
         return await self._parking.run(client, self._view.handle(request), self._binding(request))
 
-    def holder(self, request: Request) -> str | None:
+    def holder(self, body: Json) -> str | None:
         """Which gateway replica holds the call that the request goes on with, if any does."""
-        held = self._parking.open(request.params.get("requestState")) if "requestState" in request.params else None
+        params = body.get("params")
+        if not isinstance(params, dict) or "requestState" not in params:
+            return None
+        held = self._parking.open(params["requestState"])
         return held[1] if held else None
 
     def _binding(self, request: Request) -> str:
