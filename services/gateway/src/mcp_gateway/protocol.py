@@ -125,7 +125,7 @@ def encoded(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
     except TypeError as failure:
-        raise RpcError(INTERNAL_ERROR, f"the message cannot be written: {failure}") from None
+        raise RpcError(INTERNAL_ERROR, f"the message cannot be written as JSON: {failure}") from None
 
 
 class RpcError(Exception):

@@ -223,7 +223,7 @@ class Connection(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._size += len(value)
+        self._size += len(name) + len(value)
         key, text = _names.get(name) or _name(name), value.decode("latin-1")
         if text[-1:] in _BLANK:  # llhttp takes off what is before
             text = text.strip(" \t")
