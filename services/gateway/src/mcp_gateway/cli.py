@@ -41,7 +41,7 @@ async def _serve(config: Config, path: str) -> None:
     # What is there now stays; looking through it again and again would hold calls up.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(5_000, 20, 100)
     log.info("serving", extra={"servers": [server.name for server in config.servers], "port": config.port})
     asked, hurried = asyncio.Event(), asyncio.Event()
 
