@@ -191,6 +191,7 @@ def test_everything_is_written_in_order_and_by_itself(tmp_path: Path) -> None:
             say(log, name=f"t{index}")
             if index % 700 == 0:
                 await asyncio.sleep(0)
+        # A file has no event to wait for.
         while not (tmp_path / "audit.log").exists() or len(records(tmp_path / "audit.log")) < 3000:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 

@@ -415,7 +415,7 @@ def test_old_keys_are_renewed_behind_the_request(issuer: Issuer) -> None:
 
 
 async def _settled(keys: KeySet) -> None:
-    while keys.fetching:  # noqa: ASYNC110
+    while keys.fetching:  # noqa: ASYNC110 - it ends by itself, and tells nobody
         await asyncio.sleep(0.01)
 
 

@@ -58,7 +58,7 @@ def rig(launch: Callable[..., Running], tmp_path_factory: pytest.TempPathFactory
         gateway = serve(launch, directory, servers, wait=wait)
         running = Rig(gateway, bad, Probe(gateway.url, ("good__look", "good-old__look")))
         started.append(running)
-        running.probe.rounds(8)  # type: ignore[union-attr]
+        running.probe.rounds(8)
         return running
 
     yield start

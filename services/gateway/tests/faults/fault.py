@@ -58,7 +58,7 @@ def fault(expect: Expect, cause: str = ".", **options: object) -> Callable[[Comm
 
     def register(commit: Commit) -> Commit:
         name = commit.__name__.rstrip("_").replace("_", "-")
-        FAULTS[name] = Fault(name, commit, expect, cause, **options)  # type: ignore[arg-type]
+        FAULTS[name] = Fault(name, commit, expect, cause, **options)
         return commit
 
     return register

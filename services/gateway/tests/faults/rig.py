@@ -160,7 +160,7 @@ class Rig:
 
     def _memory(self, key: str) -> float:
         text = (self._proc / "status").read_text()
-        return int(re.search(rf"{key}:\s+(\d+)", text).group(1)) / 1024  # type: ignore[union-attr]
+        return int(re.search(rf"{key}:\s+(\d+)", text).group(1)) / 1024
 
     def gauge(self, name: str) -> float:
         """Sum over all labels."""

@@ -125,7 +125,7 @@ def _balance(launch: Launch, kind: str, directory: Path, ports: list[int]) -> Ru
 def fleet(request: pytest.FixtureRequest, launch: Launch, tmp_path: Path) -> Iterator[Fleet]:
     """Three gateways with one seal key, behind a balancer that asks /readyz; three servers with two replicas each."""
     if request.param == "haproxy" and not Path("/usr/sbin/haproxy").is_file():
-        pytest.skip("haproxy is not installed (apt-get install haproxy); the same was run with caddy")
+        pytest.fail("haproxy is not installed (apt-get install haproxy)")
     started: list[Process] = []
 
     def process(start: Callable[[], Running]) -> Process:

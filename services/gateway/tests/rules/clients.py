@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,7 +78,7 @@ def message_of(response: httpx2.Response) -> Json:
     return dict(response.json())
 
 
-class Client:
+class Client(ABC):
     """HTTP to one endpoint."""
 
     def __init__(self, url: str, path: str = "/mcp", key: str = "", timeout: float = 20) -> None:
@@ -90,9 +91,9 @@ class Client:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         return self.http.post(self.path, content=content, headers=headers)
 
+    @abstractmethod
     def request_parts(self, method: str, params: Json | None, **options: Any) -> tuple[Json, dict[str, str]]:
         """Body and headers of a request."""
-        raise NotImplementedError
 
     def post(self, method: str, params: Json | None = None, **options: Any) -> httpx2.Response:
         """Send a request and read the whole answer."""

@@ -152,7 +152,7 @@ def test_a_server_that_changes_its_era_is_noticed(start: Start, before: type[Ser
     client = Client2026(running.url)
     assert "result" in client.call("only__echo")
     after: Upstream = Server2026() if before is Server2025 else Server2025()
-    server.take = after.take  # type: ignore[method-assign]
+    server.take = after.take
     until(lambda: "result" in client.call("only__echo"), "a call in the new era", 30)
     assert server.of("tools/call")[-1].headers["mcp-protocol-version"] == after.era
     server.stop()

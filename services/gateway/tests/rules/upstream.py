@@ -9,6 +9,7 @@ import select
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -179,7 +180,7 @@ class Listening(ThreadingHTTPServer):
         """Say nothing."""
 
 
-class Upstream:
+class Upstream(ABC):
     """A server that listens; ``on`` maps methods, ``tool`` the names of tools, to what answers them."""
 
     era = MODERN
@@ -252,9 +253,9 @@ class Upstream:
             script = self.tool.get(exchange.params.get("name", ""))
         (script or self.usual)(exchange)
 
+    @abstractmethod
     def usual(self, exchange: Exchange) -> None:
         """What a plain server answers."""
-        raise NotImplementedError
 
     def value(self, exchange: Exchange) -> Json | None:
         """The plain result of a method of both eras."""

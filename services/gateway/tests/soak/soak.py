@@ -192,7 +192,7 @@ def sample(url: str, gateway: Process, begun: float, load: Load) -> Sample:
     lines = [line for line in httpx2.get(f"{url}/metrics").text.splitlines() if not line.startswith("#")]
 
     def of(key: str) -> int:
-        return int(re.search(rf"{key}:\s+(\d+)", status).group(1))  # type: ignore[union-attr]
+        return int(re.search(rf"{key}:\s+(\d+)", status).group(1))
 
     def gauge(name: str) -> float:
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"{name}[ {{]", line))

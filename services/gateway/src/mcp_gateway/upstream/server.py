@@ -200,6 +200,7 @@ class Upstream:
     async def retire(self) -> None:
         """Take no new calls, let those in flight end, and stop."""
         deadline = time.monotonic() + self.server.max_seconds
+        # Calls are counted, not announced: an event for each end would cost every call something.
         while any(r.inflight for r in self.all_replicas) and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.2)
         await self.stop()
