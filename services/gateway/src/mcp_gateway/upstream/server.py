@@ -519,7 +519,8 @@ class Upstream:
     def _learn(self, hello: Json) -> None:
         capabilities = hello.get("capabilities")
         self.capabilities = capabilities if isinstance(capabilities, dict) else {}
-        info = hello.get("serverInfo") or (hello.get("_meta") or {}).get(SERVER_INFO_META_KEY)
+        meta = hello.get("_meta")
+        info = hello.get("serverInfo") or (meta.get(SERVER_INFO_META_KEY) if isinstance(meta, dict) else None)
         self.info = info if isinstance(info, dict) else None
         instructions = hello.get("instructions")
         self.instructions = instructions if isinstance(instructions, str) else None
