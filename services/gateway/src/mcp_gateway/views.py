@@ -22,6 +22,8 @@ from mcp_gateway.hub import LISTS_CHANGED
 from mcp_gateway.inbound import validate_mcp_param_headers
 from mcp_gateway.limits import Limiter
 from mcp_gateway.naming import EVERYTHING, Names, Target, guess
+from mcp_gateway.net import client as net
+from mcp_gateway.net.client import Taker
 from mcp_gateway.pages import Page, Pages, SeenBy
 from mcp_gateway.policy import Profile, Profiles
 from mcp_gateway.principal import Principal
@@ -46,9 +48,10 @@ from mcp_gateway.protocol import (
     Json,
     RpcError,
 )
+from mcp_gateway.routes import Route, Routes
 from mcp_gateway.search import Index, SearchSettings
 from mcp_gateway.sessions import Address, Pin, Sealer, Session
-from mcp_gateway.upstream.call import Call, Client
+from mcp_gateway.upstream.call import Begun, Call, Client
 from mcp_gateway.upstream.server import Upstream
 
 log = logging.getLogger("mcp_gateway.views")
@@ -95,6 +98,8 @@ class Request:
         trace: W3C trace context to send along.
         server, replica: who answered, for logs; filled in on the way.
         refused: why policy refused it, for the audit log alone.
+        metered: whether it was counted against its client's rate.
+        begun: the call to the server, where it is under way already.
     """
 
     method: str
@@ -112,6 +117,8 @@ class Request:
     replica: str = ""
     refused: str = ""
     trace_id: str = ""
+    metered: bool = False
+    begun: Begun | None = None
 
 
 def session_key(principal: str, session: Session | None, capabilities: Json, upstream: Upstream) -> str:
@@ -165,6 +172,7 @@ class View:
         self._selections = {name: upstream.server.tools for name, upstream in upstreams.items()}
         self._tables: dict[str, tuple[int, Names]] = {}
         self._indexes: dict[SeenBy, tuple[int, Index]] = {}
+        self._routes = Routes()
 
     # -- what the view is ------------------------------------------------------------------------
 
@@ -244,6 +252,8 @@ class View:
         Raises:
             RpcError: the mandated error, or the server's.
         """
+        if request.begun:
+            return await self._resumed(request, request.begun)
         method = request.method
         if not self._offers(method):
             raise RpcError(METHOD_NOT_FOUND, f"Method not found: {method} (no such capability)")
@@ -321,7 +331,10 @@ class View:
         Raises:
             RpcError: BUSY, with the time to wait.
         """
+        if request.metered:
+            return
         wait = self._limiter.take(request.principal.name, profile.limits, server)
+        request.metered = not wait
         if wait:
             request.refused = "rate limit"
             raise RpcError(
@@ -435,25 +448,16 @@ class View:
         elif method == "resources/read":
             upstream, uri = self._resource_target(params.get("uri"))
             params = {**params, "uri": uri}
-        else:
-            if self._search.enabled and params.get("name") == search.NAME and method == "tools/call":
-                return await self._find_tools(request)
-            kind = "tools/list" if method == "tools/call" else "prompts/list"
-            given = params.get("name")
-            original = profile.original(given) if self.merged and isinstance(given, str) else None
-            if original and method == "tools/call" and original[0] in self.upstreams:
-                upstream, name = self.upstreams[original[0]], original[1]
-            else:
-                upstream, name = await self._named_target(kind, given)
-            if method == "tools/call":
-                self._check_policy(request, profile, upstream, name)
-                if self._catalog.pins.refusal(upstream.name, name) and not self._catalog.knows(upstream.name, kind):
-                    await self._catalog.items(upstream, kind, FAN_OUT_SECONDS)  # nothing to compare with was there yet
-                if refusal := self._catalog.pins.refusal(upstream.name, name):
-                    raise RpcError(INVALID_PARAMS, f"{params.get('name')} is withheld: {refusal}")
-                schema = await self._schema(request, upstream, name)
-                safe = upstream.server.trusted and self._catalog.safe(upstream.name, name)
+        elif method == "prompts/get":
+            upstream, name = await self._named_target("prompts/list", params.get("name"))
             params = {**params, "name": name}
+        elif self._search.enabled and params.get("name") == search.NAME:
+            return await self._find_tools(request)
+        else:
+            route = self.known_route(request) or await self._find_route(request, profile)
+            self._check(request, route)
+            upstream, schema, safe = route.upstream, route.schema, route.safe
+            params = {**params, "name": route.name}
         request.server = upstream.name
         if not profile.sees_server(upstream.name):
             request.refused = f"profile {profile.name} does not see server {upstream.name}"
@@ -463,29 +467,119 @@ class View:
         if request.modern and "requestState" in params and upstream.era != MODERN:
             # Only a server of 2026 gives out states of its own; one of ours would have been opened before.
             raise RpcError(INVALID_PARAMS, "requestState was tampered with, or its time is over; call without it")
-        return await self._send(request, upstream, params, safe, schema)
+        return await self._send(request, upstream, self._call_of(request, upstream, params, safe, schema))
 
-    def _check_policy(self, request: Request, profile: Profile, upstream: Upstream, tool: str) -> None:
+    # -- the ways of tools -----------------------------------------------------------------------
+
+    def known_route(self, request: Request) -> Route | None:
+        """The way of a tool's call, if it is known."""
+        name, principal = request.params.get("name"), request.principal
+        if not isinstance(name, str):
+            return None
+        return self._routes.find(self._catalog.generation, principal.profile, principal.scopes, name)
+
+    async def _find_route(self, request: Request, profile: Profile) -> Route:
+        """Work it out. The server is asked for its list only for clients that may know of the tool."""
+        catalog, given, principal = self._catalog, request.params.get("name"), request.principal
+        generation = catalog.generation
+        original = profile.original(given) if self.merged and isinstance(given, str) else None
+        if original and original[0] in self.upstreams:
+            upstream, name = self.upstreams[original[0]], original[1]
+        else:
+            upstream, name = await self._named_target("tools/list", given)
+        server = upstream.name
+        annotations = catalog.annotations(server, name) if profile.read_only else None
+        decision = profile.decide(server, name, annotations, principal.scopes)
+        if decision.permitted and not catalog.knows(server, "tools/list"):
+            if catalog.pins.refusal(server, name):  # nothing to compare with was there yet
+                await catalog.items(upstream, "tools/list", FAN_OUT_SECONDS)
+            elif upstream.era == MODERN:  # it may want arguments in headers
+                with contextlib.suppress(RpcError):  # the call itself will tell what is wrong
+                    await catalog.items(upstream, "tools/list", FAN_OUT_SECONDS)
+        withheld, schema = catalog.pins.refusal(server, name), catalog.mirrored(server, name)
+        route = Route(
+            upstream,
+            name,
+            profile,
+            decision,
+            withheld,
+            schema,
+            safe=upstream.server.trusted and catalog.safe(server, name),
+            direct=decision.permitted
+            and not withheld
+            and schema is None
+            and upstream.direct
+            and not self._answers.keeps(server, name),
+        )
+        if generation == catalog.generation and catalog.knows(server, "tools/list"):
+            self._routes.keep(generation, principal.profile, principal.scopes, str(given), route)
+        return route
+
+    @staticmethod
+    def _check(request: Request, route: Route) -> None:
         """The same that decides whether the client sees the tool.
 
         Raises:
-            RpcError: it does not exist for this client.
+            RpcError: it does not exist for this client, or the headers do not go with the arguments.
             Forbidden: other scopes would do.
         """
-        annotations = self._catalog.annotations(upstream.name, tool) if profile.read_only else None
-        decision = profile.decide(upstream.name, tool, annotations, request.principal.scopes)
-        if decision.permitted:
-            return
-        request.refused = decision.reason
-        if decision.scopes:
-            raise Forbidden(decision.reason, decision.scopes)
-        raise RpcError(INVALID_PARAMS, f"Unknown tool: {request.params.get('name')}")
+        name, decision = request.params.get("name"), route.decision
+        if not decision.permitted:
+            request.refused = decision.reason
+            if decision.scopes:
+                raise Forbidden(decision.reason, decision.scopes)
+            raise RpcError(INVALID_PARAMS, f"Unknown tool: {name}")
+        if route.withheld:
+            raise RpcError(INVALID_PARAMS, f"{name} is withheld: {route.withheld}")
+        if route.schema is not None and request.modern:
+            arguments = request.params.get("arguments")
+            wrong = validate_mcp_param_headers(
+                route.schema, arguments if isinstance(arguments, dict) else {}, request.headers
+            )
+            if wrong:
+                raise RpcError(wrong.code, wrong.message, wrong.data)
 
-    async def _send(
+    # -- to the server and back ------------------------------------------------------------------
+
+    def begin(self, request: Request, taker: Taker) -> Begun | None:
+        """Send a tool's call at once; None where anything must be waited for or refused first.
+
+        What the taker gets is for ``ended``, or the request for ``handle``, which goes on with it.
+        """
+        route = self.known_route(request)
+        if route is None or not route.direct:
+            return None
+        try:
+            self._meter(request, route.profile, route.upstream.name)
+        except RpcError:
+            return None  # it will be refused by the same rule
+        upstream = route.upstream
+        call = self._call_of(request, upstream, {**request.params, "name": route.name}, route.safe)
+        begun = upstream.begin(call, taker)
+        if begun:
+            request.server, request.replica, request.begun = upstream.name, call.replica, begun
+        return begun
+
+    def ended(self, request: Request, begun: Begun, answer: net.Answer) -> Json | None:
+        """The result of what ``begin`` began; None for all but plain results, with which ``handle`` goes on."""
+        upstream = begun.upstream
+        result = upstream.result_of(begun, answer)
+        if result is None:
+            return None
+        request.begun = None
+        return self._with_merged_uris(upstream, result) if self.merged else result
+
+    async def _resumed(self, request: Request, begun: Begun) -> Json:
+        """Go on with a call that was begun."""
+        request.begun, call = None, begun.call
+        call.begun, call.client = begun, request.client
+        return await self._send(request, begun.upstream, call)
+
+    def _call_of(
         self, request: Request, upstream: Upstream, params: Json, safe: bool, schema: Json | None = None
-    ) -> Json:
+    ) -> Call:
         principal, session = request.principal.name, request.session
-        call = Call(
+        return Call(
             request.method,
             params,
             principal=principal,
@@ -500,6 +594,9 @@ class View:
             client=request.client,
             trace=request.trace,
         )
+
+    async def _send(self, request: Request, upstream: Upstream, call: Call) -> Json:
+        params = call.params
         fetch = partial(upstream.request, call)
         ask = self._answers.plan(self.name, upstream.name, request.method, params, call.session_key)
         try:
@@ -522,21 +619,6 @@ class View:
         if request.method == "resources/read":
             _check_hints(result)
         return self._with_merged_uris(upstream, result) if self.merged else result
-
-    async def _schema(self, request: Request, upstream: Upstream, tool: str) -> Json | None:
-        """The tool's schema where arguments of it are mirrored in headers; checked for clients that must do so."""
-        if upstream.era == MODERN and not self._catalog.knows(upstream.name, "tools/list"):
-            with contextlib.suppress(RpcError):  # the call itself will tell what is wrong
-                await self._catalog.items(upstream, "tools/list", FAN_OUT_SECONDS)
-        schema = self._catalog.mirrored(upstream.name, tool)
-        if schema is not None and request.modern:
-            arguments = request.params.get("arguments")
-            wrong = validate_mcp_param_headers(
-                schema, arguments if isinstance(arguments, dict) else {}, request.headers
-            )
-            if wrong:
-                raise RpcError(wrong.code, wrong.message, wrong.data)
-        return schema
 
     async def _fresh_schema(self, upstream: Upstream, tool: str) -> Json | None:
         await self._catalog.items(upstream, "tools/list", FAN_OUT_SECONDS)
@@ -586,7 +668,8 @@ class View:
         upstream = self.upstreams[fields[0]]
         request.server = upstream.name
         params = {**request.params, "taskId": fields[1]}
-        result = await self._send(request, upstream, params, safe=request.method == "tasks/get")
+        call = self._call_of(request, upstream, params, safe=request.method == "tasks/get")
+        result = await self._send(request, upstream, call)
         if result.get("taskId") == fields[1]:
             result = {**result, "taskId": request.params["taskId"]}
         return result

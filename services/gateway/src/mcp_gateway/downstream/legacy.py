@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -65,26 +65,33 @@ class Legacy:
         self._states: OrderedDict[str, State] = OrderedDict()
         self._asked: dict[str, asyncio.Future[Json]] = {}
 
+    @property
+    def view(self) -> View:
+        """What is shown now."""
+        return self._view
+
     def show(self, view: View) -> None:
         """Show this from now on."""
         self._view = view
 
     # -- requests --------------------------------------------------------------------------------
 
-    async def open(self, body: Json, headers: Mapping[str, str], principal: Principal) -> Request | Reply:
-        """Check session and version; a Reply answers at once (``initialize`` and notifications among them)."""
+    def open(
+        self, body: Json, headers: Mapping[str, str], principal: Principal
+    ) -> Request | Reply | Coroutine[Any, Any, Reply]:
+        """Check session and version; a Reply, which may have to be waited for, is the whole answer."""
         identity, method, params = body.get("id"), body.get("method"), body.get("params")
         if "id" in body and (not isinstance(identity, (str, int)) or identity is True or identity is False):
             return Reply(400, error(None, INVALID_REQUEST, "id is neither a string nor an integer"))
         if not isinstance(params, dict):
             params = {}
         if method == "initialize":
-            return await self._initialize(identity, params, principal)
+            return self._initialize(identity, params, principal)
         session = self.session(identity, headers, principal)
         if isinstance(session, Reply):
             return session
         if method is None:
-            return await self._responded(body, session)
+            return self._responded(body, session)
         if identity is None:
             return Reply(202)  # notifications/initialized and the like: nothing of ours waits for it
         state = self.state(session)
@@ -93,7 +100,7 @@ class Legacy:
         if method == "logging/setLevel":
             return self._set_level(identity, params, state)
         if method in ("resources/subscribe", "resources/unsubscribe"):
-            return await self._subscribe(identity, params, principal, state, wanted=method == "resources/subscribe")
+            return self._subscribe(identity, params, principal, state, wanted=method == "resources/subscribe")
         return Request(
             method,
             params,
@@ -119,9 +126,19 @@ class Legacy:
                 value = await self._view.handle(await client.gather(request, value))
         except RpcError as failure:
             return Reply(200, error(identity, failure.code, failure.message, failure.data))
+        return Reply(200, result(identity, self.dressed(request, value)))
+
+    @staticmethod
+    def dressed(_request: Request, value: Json) -> Json:
+        """The result without what only 2026 knows."""
         for key in ("resultType", "ttlMs", "cacheScope"):
             value.pop(key, None)
-        return Reply(200, result(identity, value))
+        return value
+
+    @staticmethod
+    def direct(_request: Request) -> bool:
+        """No request of this era goes on with an earlier one."""
+        return True
 
     # -- sessions --------------------------------------------------------------------------------
 

@@ -76,6 +76,11 @@ class Modern:
         self._parking = parking
         self._hub = hub
 
+    @property
+    def view(self) -> View:
+        """What is shown now."""
+        return self._view
+
     def show(self, view: View) -> None:
         """Show this from now on."""
         self._view = view
@@ -135,6 +140,11 @@ class Modern:
                 value = await self._handle(request, channel)
         except RpcError as failure:
             return _refusal(identity, failure)
+        return Reply(200, result(identity, self.dressed(request, value)))
+
+    @staticmethod
+    def dressed(request: Request, value: Json) -> Json:
+        """The result as this era has it (basic/index, "Result types"; server/utilities/caching)."""
         value.setdefault("resultType", "complete")
         if request.method in CACHEABLE and value["resultType"] == "complete":
             value.setdefault("ttlMs", 0)
@@ -144,7 +154,12 @@ class Modern:
             value["_meta"] = {SERVER_INFO_META_KEY: GATEWAY_INFO}
         elif SERVER_INFO_META_KEY not in meta:
             value["_meta"] = {SERVER_INFO_META_KEY: GATEWAY_INFO, **meta}
-        return Reply(200, result(identity, value))
+        return value
+
+    @staticmethod
+    def direct(request: Request) -> bool:
+        """Whether the request is no answer to a question that was asked before."""
+        return "requestState" not in request.params and "inputResponses" not in request.params
 
     async def _handle(self, request: Request, channel: Channel) -> Json:
         """The result; what it asks for must be what the client declared."""

@@ -17,9 +17,12 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
+import orjson
+
 from mcp_gateway.config import Config, Dns, Server
 from mcp_gateway.metrics import Metrics
-from mcp_gateway.net.client import Broken, Client, ConnectFailed, ExchangeError, Silent
+from mcp_gateway.net import client as net
+from mcp_gateway.net.client import Broken, Client, ConnectFailed, ExchangeError, Silent, Taker
 from mcp_gateway.protocol import (
     LEGACY,
     LOG_LEVELS,
@@ -30,12 +33,14 @@ from mcp_gateway.protocol import (
     UNAVAILABLE,
     Json,
     RpcError,
+    encoded,
 )
 from mcp_gateway.sessions import Address, Pin
-from mcp_gateway.upstream import modern
+from mcp_gateway.sse import sole_event
+from mcp_gateway.upstream import legacy, modern
 from mcp_gateway.upstream.admission import QUEUE_PER_PLACE, Admission, Gate
 from mcp_gateway.upstream.budget import Hedge, RetryBudget
-from mcp_gateway.upstream.call import Call, Changed
+from mcp_gateway.upstream.call import Begun, Call, Changed
 from mcp_gateway.upstream.call import Client as CallClient
 from mcp_gateway.upstream.health import HealthChecks
 from mcp_gateway.upstream.legacy import LegacySessions, UpstreamSession
@@ -53,6 +58,7 @@ MAX_RELAY_SECONDS = 60.0
 GROUP_QUEUE = 64
 LATEST = 512
 GROUP_SECONDS = 600.0
+_NONE: set[str] = set()
 
 log = logging.getLogger("mcp_gateway.upstream")
 
@@ -108,6 +114,7 @@ class Upstream:
         requests, errors: calls answered, and those that it failed.
         probed: set once each replica known was probed, whatever came of it.
         changed: takes the server's word that a list or a resource of its changed: method and params.
+        direct: whether calls can be sent without a choice of pool, a group's place or a second thought.
         pool: which of GPU and CPU took the latest call; empty for servers without a choice.
     """
 
@@ -139,6 +146,7 @@ class Upstream:
             self._pools = Pools(server.pools, self._gpu.replicas, self.replicas)
         self._hedge = Hedge(server.hedge) if server.hedge.enabled else None
         self._grouped = bool(server.group or server.tools_in_group)
+        self.direct = not (self._pools or self._hedge or self._grouped)
         self._wire = Wire(server, commons.client)
         idle = commons.session_seconds if server.sticky else IDLE_SESSION_SECONDS
         self._sessions = LegacySessions(server.name, self._wire, idle, self._background)
@@ -171,7 +179,7 @@ class Upstream:
     async def _check(self, replica: Replica) -> None:
         """One cheap request, for the health checks."""
         if await self._era_of(replica) == MODERN:
-            await modern.call(self._wire, replica, Call("server/discover", {}), self.changed)
+            await modern.request(self._wire, replica, Call("server/discover", {}), self.changed)
         else:
             await self._sessions.call(replica, Call("ping", {}), self.changed)
 
@@ -252,12 +260,78 @@ class Upstream:
 
     # -- calling ---------------------------------------------------------------------------------
 
+    def begin(self, call: Call, taker: Taker) -> Begun | None:
+        """Send the call to a replica at once; None, and nothing done, where anything has to be waited for.
+
+        What comes of it is the taker's. Then it is for ``result_of``, or with the call for ``request``; a call that
+        is not wanted any more is for ``abandon``.
+        """
+        lane = self._main
+        if not self.direct or (replica := self._choose(lane, call, _NONE)) is None or (era := replica.era) is None:
+            return None
+        url = replica.url
+        session = None
+        if era != MODERN and (session := self._sessions.ready(replica, call)) is None:
+            return None
+        identity = self._wire.next_id()
+        try:
+            if session:
+                body, lines = encoded(legacy.message(call, identity)), session.lines
+            else:
+                body, lines = encoded(modern.message(call, identity)), modern.lines(call)
+        except RpcError:
+            return None
+        if (connection := self._wire.kept(url)) is None:
+            return None
+        if not lane.admission.try_enter(call.principal):
+            connection.back()
+            return None
+        self._commons.budget.request()
+        call.replica = replica.address
+        begun = Begun(call, self, lane, replica, connection, identity, era, session)
+        self._wire.start(connection, url, body, lines, taker)
+        return begun
+
+    def result_of(self, begun: Begun, answer: net.Answer) -> Json | None:
+        """The result, with which the call is over; None for an answer of any other kind than most."""
+        if answer.status != 200 or answer.body is None or "content-encoding" in answer.headers:
+            return None
+        data = sole_event(answer.body) if answer.streams else answer.body
+        try:
+            message = orjson.loads(data or b"")
+        except ValueError:
+            return None
+        if not isinstance(message, dict) or message.get("id") != begun.identity or "error" in message:
+            return None
+        result = message.get("result")
+        if not isinstance(result, dict) or result.get("resultType", "complete") != "complete":
+            return None
+        self._over(begun.replica, begun.trial, True, begun.start, begun.call)
+        begun.lane.admission.leave(begun.call.principal)
+        return result
+
+    def abandon(self, begun: Begun) -> None:
+        """Nobody wants the call any more."""
+        begun.replica.released(begun.trial)
+        begun.lane.admission.leave(begun.call.principal)
+        if begun.answer:
+            begun.answer.close()
+        elif not begun.failure:
+            begun.connection.give_up()
+        if begun.session:
+            self._sessions.cancel(begun.session, begun.identity)
+
     async def request(self, call: Call) -> Json:
         """The server's result.
 
         Raises:
             RpcError: the server's own error, or why it could not be asked.
         """
+        if begun := call.begun:
+            try:
+                return await self._request(begun.lane, call, set())
+            finally:
+                begun.lane.admission.leave(call.principal)
         tool = call.params.get("name") if call.method == "tools/call" else None
         lane = self._main if self._pools is None else self._lane(tool)
         group = self._group(tool) if self._grouped else None
@@ -289,19 +363,20 @@ class Upstream:
         return self._commons.groups.get(name)
 
     async def _request(self, lane: Lane, call: Call, tried: set[str]) -> Json:
-        budget = self._commons.budget
-        budget.request()
+        budget, begun = self._commons.budget, call.begun
+        if begun is None:
+            budget.request()
         again = False
-        while replica := self._choose(lane, call, tried):
+        while replica := begun.replica if begun else self._choose(lane, call, tried):
             if tried and not budget.retry():
                 self.last_error += " (and retries are used up)"
                 break
             tried.add(replica.url)
             call.replica = replica.address
-            trial, ok = replica.started(), None
-            start = time.perf_counter()
+            trial, start = (begun.trial, begun.start) if begun else (replica.started(), time.perf_counter())
+            ok = None
             try:
-                result = await self._attempt(replica, call)
+                result = await self._attempt(replica, call, begun.era if begun else None)
                 ok = True
             except ConnectFailed as failure:
                 ok = False
@@ -333,21 +408,26 @@ class Upstream:
             else:
                 return result
             finally:
-                seconds = time.perf_counter() - start
-                if ok is None:
-                    replica.released(trial)
-                else:
-                    replica.finished(seconds, ok, trial)
-                    if not ok:
-                        self.errors += 1
-                    else:
-                        self.requests += 1
-                        self._latest.append(seconds)
-                        self._seconds.observe(seconds)
-                        if self._hedge and call.safe:
-                            self._hedge.observe(seconds)
+                begun = None
+                self._over(replica, trial, ok, start, call)
         why = self.last_error if tried or lane.replicas.by_url else "it has no replica"
         raise RpcError(UNAVAILABLE, f"server {self.name} cannot be reached: {why}")
+
+    def _over(self, replica: Replica, trial: bool, ok: bool | None, start: float, call: Call) -> None:
+        """A try has ended; None for ``ok`` where that says nothing of the replica."""
+        if ok is None:
+            replica.released(trial)
+            return
+        seconds = time.perf_counter() - start
+        replica.finished(seconds, ok, trial)
+        if not ok:
+            self.errors += 1
+            return
+        self.requests += 1
+        self._latest.append(seconds)
+        self._seconds.observe(seconds)
+        if self._hedge and call.safe:
+            self._hedge.observe(seconds)
 
     async def _hedged(self, lane: Lane, call: Call, hedge: Hedge) -> Json:
         """A safe call, sent to a second replica as well when the first takes longer than most calls do."""
@@ -377,13 +457,13 @@ class Upstream:
         prefer = self._sessions.url_of(call.session_key) or (call.pin.url if call.pin else None)
         return lane.replicas.choose(tried, prefer, call.session_key)
 
-    async def _attempt(self, replica: Replica, call: Call) -> Json:
-        """One try at one replica, in the era it speaks.
+    async def _attempt(self, replica: Replica, call: Call, begun_in: str | None) -> Json:
+        """One try at one replica, in the era it speaks; or in which the try was begun.
 
         A replica may come back speaking the other era. It then refuses without executing anything, so the
         request can be sent again once the era is known anew.
         """
-        era = replica.era or await self._era_of(replica)
+        era = begun_in or replica.era or await self._era_of(replica)
         try:
             return await self._speak(era, replica, call)
         except WrongEra as refusal:
@@ -397,7 +477,7 @@ class Upstream:
 
     async def _speak(self, era: str, replica: Replica, call: Call) -> Json:
         if era == MODERN:
-            return await modern.call(self._wire, replica, call, self.changed)
+            return await modern.request(self._wire, replica, call, self.changed)
         return await self._sessions.call(replica, call, self.changed)
 
     def _failed(self, lane: Lane, replica: Replica, failure: BaseException) -> None:
@@ -451,7 +531,7 @@ class Upstream:
             OSError: the server's replica is gone.
         """
         session = UpstreamSession(address.url, address.version, address.session or None)
-        await self._wire.send(address.url, {**response, "id": address.id}, session.headers())
+        await self._wire.send(address.url, {**response, "id": address.id}, session.lines)
 
     def end_session(self, key: str, pin: Pin | None) -> None:
         """A client session is over."""
@@ -490,7 +570,7 @@ class Upstream:
         neither era is not remembered.
         """
         try:
-            hello = await modern.call(self._wire, replica, Call("server/discover", {}, safe=True), self.changed)
+            hello = await modern.request(self._wire, replica, Call("server/discover", {}, safe=True), self.changed)
         except WrongEra:
             pass
         except RpcError as refusal:

@@ -26,7 +26,7 @@ from mcp_gateway.protocol import (
 from mcp_gateway.upstream.call import Changed
 from mcp_gateway.upstream.legacy import LegacySessions
 from mcp_gateway.upstream.replicas import Replica
-from mcp_gateway.upstream.wire import Answer, Wire, WrongEra
+from mcp_gateway.upstream.wire import Answer, Wire, WrongEra, lines_of
 
 RETRY_SECONDS = 1.0
 MAX_RETRY_SECONDS = 30.0
@@ -138,8 +138,8 @@ class Watch:
         method = "subscriptions/listen"
         params: Json = {"notifications": wanted, "_meta": meta}
         body: Json = {"jsonrpc": "2.0", "id": self._wire.next_id(), "method": method, "params": params}
-        headers = {"mcp-protocol-version": MODERN, "mcp-method": method}
-        return await self._wire.stream(replica.url, body, headers, self._take)
+        lines = lines_of({"mcp-protocol-version": MODERN, "mcp-method": method})
+        return await self._wire.stream(replica.url, body, lines, self._take)
 
     async def _take(self, message: Json) -> None:
         params = message.get("params")

@@ -16,9 +16,10 @@ import orjson
 
 from mcp_gateway.config import Server
 from mcp_gateway.net import client as net
-from mcp_gateway.net.client import Broken, Client
+from mcp_gateway.net.client import Broken, Client, Connection
 from mcp_gateway.protocol import UNAVAILABLE, Json, RpcError, encoded
 from mcp_gateway.sse import TooLarge, events
+from mcp_gateway.upstream.call import Begun
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 SEND_SECONDS = 30.0
@@ -100,21 +101,40 @@ class Wire:
             known = self._targets[url] = (parts, head + _ACCEPT + self._common)
         return known[0], method + known[1]
 
+    def kept(self, url: str) -> Connection | None:
+        """A connection to the replica that is open and idle; ``start`` a request over it now, or give it ``back``."""
+        return self._client.kept(self._head(b"POST", url)[0])
+
+    def start(self, connection: Connection, url: str, body: bytes, lines: bytes, taker: net.Taker) -> None:
+        """Send a request over ``connection``; the answer is the taker's."""
+        data = _request(self._head(b"POST", url)[1], lines, body)
+        connection.start(data, self._server.timeout_seconds, self._server.max_seconds, taker)
+
     async def request(
-        self, url: str, body: Json, headers: Mapping[str, str], take: Take | None, fresh: bool = False
+        self,
+        url: str,
+        body: Json,
+        lines: bytes,
+        take: Take | None,
+        fresh: bool = False,
+        begun: Begun | None = None,
     ) -> Answer:
         """Send a request and read up to its response.
 
         Args:
+            lines: of the head, beyond those that all requests have.
             take: gets the notifications, and the server's own requests, that precede the response.
             fresh: open a connection for it.
+            begun: it was sent already; what came of that.
 
         Raises:
             net.ExchangeError: the exchange failed.
             RpcError: the answer is larger than the gateway takes, or answers something else.
         """
-        timeouts = self._server.timeout_seconds, self._server.max_seconds
-        answer = await self._post(url, body, headers, *timeouts, fresh)
+        if begun:
+            answer = begun.outcome()
+        else:
+            answer = await self._post(url, body, lines, self._server.timeout_seconds, self._server.max_seconds, fresh)
         session_id = answer.headers.get("mcp-session-id")
         if not answer.streams:
             data = answer.body if answer.body is not None else await answer.read(MAX_MESSAGE_BYTES)
@@ -143,7 +163,7 @@ class Wire:
         self,
         url: str,
         body: Json | None,
-        headers: Mapping[str, str],
+        lines: bytes,
         take: Take,
         opened: Callable[[], None] | None = None,
     ) -> Answer:
@@ -155,9 +175,9 @@ class Wire:
         silence = total = STREAM_SECONDS
         if body is None:
             origin, head = self._head(b"GET", url)
-            answer = await self._client.send(origin, _request(head, headers, b""), silence, total)
+            answer = await self._client.send(origin, _request(head, lines, b""), silence, total)
         else:
-            answer = await self._post(url, body, headers, silence, total)
+            answer = await self._post(url, body, lines, silence, total)
         if not answer.streams:
             return Answer(answer.status, None, _parsed(await answer.read(MAX_MESSAGE_BYTES) or b""))
         if opened:
@@ -173,28 +193,32 @@ class Wire:
             answer.close()
         return Answer(answer.status, None, {})
 
-    async def send(self, url: str, body: Json, headers: Mapping[str, str]) -> None:
+    async def send(self, url: str, body: Json, lines: bytes) -> None:
         """Send a notification or a response."""
         seconds = min(SEND_SECONDS, self._server.timeout_seconds)
-        answer = await self._post(url, body, headers, seconds, seconds)
+        answer = await self._post(url, body, lines, seconds, seconds)
         answer.close()
 
-    async def delete(self, url: str, headers: Mapping[str, str]) -> None:
+    async def delete(self, url: str, lines: bytes) -> None:
         """End a session."""
         origin, head = self._head(b"DELETE", url)
-        answer = await self._client.send(origin, _request(head, headers, b""), SEND_SECONDS, SEND_SECONDS)
+        answer = await self._client.send(origin, _request(head, lines, b""), SEND_SECONDS, SEND_SECONDS)
         answer.close()
 
     async def _post(
-        self, url: str, body: Json, headers: Mapping[str, str], silence: float, total: float, fresh: bool = False
+        self, url: str, body: Json, lines: bytes, silence: float, total: float, fresh: bool = False
     ) -> net.Answer:
         origin, head = self._head(b"POST", url)
-        return await self._client.send(origin, _request(head, headers, encoded(body)), silence, total, fresh)
+        return await self._client.send(origin, _request(head, lines, encoded(body)), silence, total, fresh)
 
 
-def _request(head: bytes, headers: Mapping[str, str], body: bytes) -> bytes:
-    """The bytes of a request; header values were encoded where they came from a client or a server."""
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode("latin-1", "replace")
+def lines_of(headers: Mapping[str, str]) -> bytes:
+    """Lines of a head; values were encoded where they came from a client or a server."""
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode("latin-1", "replace")
+
+
+def _request(head: bytes, lines: bytes, body: bytes) -> bytes:
+    """The bytes of a request."""
     kind = b"content-type: application/json\r\n" if body else b""
     return b"%b%b%bcontent-length: %d\r\n\r\n%b" % (head, lines, kind, len(body), body)
 
