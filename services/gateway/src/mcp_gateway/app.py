@@ -113,7 +113,7 @@ class Gateway:
     def _apply(self, config: Config) -> None:
         self.config = config
         self._answers.configure({server.name: server.cache for server in config.servers})
-        self._shared.config = config
+        self._shared.configure(config)
         before, self._upstreams = self._upstreams, {}
         for server in config.servers:
             old = before.get(server.name)
@@ -182,8 +182,8 @@ class Gateway:
                 self._catalog.review()
             now = time.monotonic()
             self._parking.sweep(now)
-            for channel in list(self._shared.channels):
-                channel.keep_alive(now)
+            for waiting in list(self._shared.open):
+                waiting.keep_alive(now)
 
     def drain(self) -> None:
         """Say that the end is near: /readyz, connections, and streams without an end of their own."""

@@ -35,6 +35,7 @@ from mcp_gateway.views import Forbidden, Request, View
 
 MAX_BATCH = 100
 RECENT_ERRORS = 100
+MAX_HOSTS = 256
 
 
 class Shared:
@@ -50,15 +51,30 @@ class Shared:
         self.tracer = tracing.create(config.tracing)
         self.metrics = metrics
         self.inflight = 0
-        self.channels: set[Channel] = set()
+        self.open: set[Channel | Flight] = set()
         self.errors: deque[Json] = deque(maxlen=RECENT_ERRORS)
+        self._hosts: dict[str, bool] = {}
+
+    def configure(self, config: Config) -> None:
+        """Go by another configuration from now on."""
+        self.config = config
+        self._hosts.clear()
 
     def host_allowed(self, headers: dict[str, str]) -> bool:
         """Whether the request was meant for this gateway (DNS rebinding)."""
+        host = headers.get("host", "")
+        known = self._hosts.get(host)
+        if known is None:
+            known = self._host_allowed(host)
+            if len(self._hosts) >= MAX_HOSTS:
+                self._hosts.clear()
+            self._hosts[host] = known
+        return known
+
+    def _host_allowed(self, host: str) -> bool:
         allowed = self.config.allowed_hosts
         if "*" in allowed:
             return True
-        host = headers.get("host", "")
         name = host.rsplit(":", 1)[0] if host.rpartition(":")[2].isdigit() else host
         return name in allowed or host in allowed
 
@@ -98,7 +114,9 @@ class Endpoint:
         try:
             request, shared = exchange.request, self.shared
             headers = request.headers
-            if not shared.host_allowed(headers) or not self._origin_allowed(headers):
+            if not shared.host_allowed(headers) or (
+                "origin" in headers and not self._origin_allowed(headers["origin"])
+            ):
                 shared.metrics.refused.labels("origin").inc()
                 exchange.respond(
                     Response(403, orjson.dumps(error(None, INVALID_REQUEST, "Host or Origin is not allowed")))
@@ -107,7 +125,7 @@ class Endpoint:
                 exchange.respond(_preflight(headers))
             else:
                 authorization, api_key = headers.get("authorization", ""), headers.get("x-api-key", "")
-                principal = shared.auth.known(authorization, api_key, self._path)
+                principal = shared.auth.known(authorization, api_key, self._path, exchange.memory)
                 if principal is None:
                     self.spawn(exchange, self._introduced(exchange, authorization, api_key))
                 else:
@@ -160,11 +178,12 @@ class Endpoint:
         else:
             exchange.respond(Response(405, headers=(("allow", "GET, POST, DELETE, OPTIONS"),)))
 
-    def _origin_allowed(self, headers: dict[str, str]) -> bool:
+    def _origin_allowed(self, origin: str | None) -> bool:
         """Browsers say where a page came from: other sites must not use a client's access (DNS rebinding)."""
-        origin = headers.get("origin")
+        if origin is None:
+            return True
         config = self.shared.config
-        if origin is None or origin in config.allowed_origins:
+        if origin in config.allowed_origins:
             return True
         return "*" not in config.allowed_hosts and urlsplit(origin).hostname in config.allowed_hosts
 
@@ -215,8 +234,7 @@ class Endpoint:
                 self._cancel(headers, principal, body.get("params"))
             opened = era.open(body, headers, principal)
         if isinstance(opened, Request):
-            channel = Channel(exchange, "text/event-stream" in headers.get("accept", ""))
-            flight = Flight(self, exchange, era, body["id"], opened, channel)
+            flight = Flight(self, exchange, era, body["id"], opened)
             if not flight.begin():
                 self.spawn(exchange, flight.run())
         elif isinstance(opened, Reply):
@@ -299,14 +317,14 @@ class Endpoint:
         task = asyncio.current_task()
         assert task is not None
         exchange.on_gone = task.cancel
-        self.shared.channels.add(channel)
+        self.shared.open.add(channel)
         try:
             await self._legacy.listen(session, principal, channel)
         except asyncio.CancelledError:
             task.uncancel()
         finally:
             exchange.on_gone = None
-            self.shared.channels.discard(channel)
+            self.shared.open.discard(channel)
         channel.finish(None)
         return None
 

@@ -17,6 +17,7 @@ import orjson
 from mcp_gateway.audit.log import Outcome
 from mcp_gateway.backend import error_entry
 from mcp_gateway.downstream import Channel, Legacy, Modern, Reply
+from mcp_gateway.downstream.reply import written
 from mcp_gateway.net.client import Answer, ExchangeError
 from mcp_gateway.net.messages import Response
 from mcp_gateway.net.server import Exchange
@@ -35,8 +36,8 @@ class Flight:
     """A request under way at an endpoint."""
 
     __slots__ = (
-        "_begun", "_channel", "_counted", "_endpoint", "_era", "_exchange", "_identity", "_request", "_shared",
-        "_start", "_task", "_view",
+        "_begun", "_channel", "_counted", "_endpoint", "_era", "_exchange", "_identity", "_limited",
+        "_request", "_seconds", "_shared", "_start", "_task", "_view",
     )  # fmt: skip
 
     def __init__(
@@ -46,7 +47,7 @@ class Flight:
         era: Modern | Legacy,
         identity: Any,
         request: Request,
-        channel: Channel,
+        channel: Channel | None = None,
     ) -> None:
         self._endpoint = endpoint
         self._shared = endpoint.shared
@@ -59,7 +60,9 @@ class Flight:
         self._begun: Begun | None = None
         self._task: asyncio.Task[None] | None = None
         self._start = 0.0
+        self._seconds = 0.0
         self._counted = False
+        self._limited = False
 
     # -- at once ---------------------------------------------------------------------------------
 
@@ -89,10 +92,17 @@ class Flight:
                 self._go_on()
                 return
             self._begun = None
-            reply = Reply(200, result(self._identity, self._era.dressed(request, value)))
+            message = result(self._identity, self._era.dressed(request, value))
             self._unregister()
             self._leave("ok")
-            self._end(reply)
+            if self._channel:  # an event stream may have begun
+                self._channel.finish(Reply(200, message), request.server)
+                sent = self._channel.sent
+            else:
+                body = written(message, request.server)
+                sent = len(body)
+                self._exchange.respond_json(body)
+            self._note("tool_error" if value.get("isError") is True else "ok", sent)
         except Exception:
             self._broke()
 
@@ -101,6 +111,17 @@ class Flight:
         assert self._begun is not None
         self._begun.failure = failure
         self._go_on()
+
+    def keep_alive(self, now: float) -> None:
+        """Say something to a client that waits for long."""
+        self._opened().keep_alive(now)
+
+    def _opened(self) -> Channel:
+        """The way to the client."""
+        if self._channel is None:
+            streams = "text/event-stream" in self._exchange.request.headers.get("accept", "")
+            self._channel = Channel(self._exchange, streams, self._start)
+        return self._channel
 
     def _go_on(self) -> None:
         """In the general way, with what there is."""
@@ -124,7 +145,7 @@ class Flight:
         task = self._task = asyncio.current_task()
         assert task is not None
         request = self._request
-        if self._exchange.gone and not request.session:
+        if self._exchange.gone and not request.session and not self._counted:
             return
         self._register()
         reply = None
@@ -165,7 +186,7 @@ class Flight:
         outcome = "cancelled"
         span = self._span()
         try:
-            reply = await self._era.answer(self._identity, request, self._channel)
+            reply = await self._era.answer(self._identity, request, self._opened())
             outcome = "ok"
             if reply and reply.failed:
                 outcome = "error"
@@ -205,11 +226,13 @@ class Flight:
         """Count it among the requests in flight; False where its client has too many."""
         shared, request = self._shared, self._request
         limits = shared.config.profiles.of(request.principal).limits
-        if not shared.limiter.enter(request.principal.name, limits):
-            return False
+        if limits.max_in_flight:
+            if not shared.limiter.enter(request.principal.name, limits):
+                return False
+            self._limited = True
         shared.inflight += 1
-        shared.channels.add(self._channel)
-        self._start = time.perf_counter()
+        shared.open.add(self)
+        self._start = time.monotonic()
         self._counted = True
         return True
 
@@ -217,11 +240,14 @@ class Flight:
         """It is over; without an outcome it was not to be counted."""
         shared, request = self._shared, self._request
         self._counted = False
-        shared.limiter.leave(request.principal.name)
+        if self._limited:
+            self._limited = False
+            shared.limiter.leave(request.principal.name)
         shared.inflight -= 1
-        shared.channels.discard(self._channel)
+        shared.open.discard(self)
         if outcome:
-            shared.metrics.request(self._endpoint.label, request.method, outcome, time.perf_counter() - self._start)
+            self._seconds = time.monotonic() - self._start
+            shared.metrics.request(self._endpoint.label, request.method, outcome, self._seconds)
 
     def _register(self) -> None:
         """From now on its client may cancel it: by leaving in 2026, by a notification in 2025."""
@@ -236,23 +262,27 @@ class Flight:
         self._exchange.on_gone = None
 
     def _end(self, reply: Reply | None, forbidden: Forbidden | None = None) -> None:
-        """Answer, and note who, what, which replica, how it ended."""
-        exchange, request, channel = self._exchange, self._request, self._channel
+        """Answer, and note how it ended."""
+        exchange, channel = self._exchange, self._opened()
         if forbidden:
             exchange.respond(self._endpoint.insufficient(forbidden))
         else:
-            channel.finish(reply, request.server)
-        outcome: Outcome = "ok"
-        code, reason = 0, ""
+            channel.finish(reply, self._request.server)
         message = reply.message if reply else None
         if forbidden:
-            outcome, code, reason = "refused", 403, forbidden.message
+            self._note("refused", channel.sent, 403, forbidden.message)
         elif reply is None or exchange.gone:
-            outcome = "cancelled"
+            self._note("cancelled", channel.sent)
         elif isinstance(message, dict) and "error" in message:
-            outcome, code, reason = "error", message["error"]["code"], message["error"]["message"]
+            self._note("error", channel.sent, message["error"]["code"], message["error"]["message"])
         elif isinstance(message, dict) and message["result"].get("isError") is True:
-            outcome = "tool_error"
+            self._note("tool_error", channel.sent)
+        else:
+            self._note("ok", channel.sent)
+
+    def _note(self, outcome: Outcome, sent: int, code: int = 0, reason: str = "") -> None:
+        """For the audit log: who, what, which replica, how it ended."""
+        request = self._request
         params, session = request.params, request.session
         self._shared.audit.record(
             request.principal,
@@ -263,9 +293,9 @@ class Flight:
             request.replica,
             outcome,
             code,
-            (time.perf_counter() - self._start) * 1000,
-            len(exchange.request.body),
-            channel.sent,
+            self._seconds * 1000,
+            len(self._exchange.request.body),
+            sent,
             request.trace_id,
             request.refused or reason,
             params.get("arguments"),

@@ -31,6 +31,7 @@ class Route:
         schema: the input schema, where it asks for arguments in headers.
         safe: whether it may be called again although it may have run.
         direct: whether a call needs nothing but to be sent.
+        metered: whether calls are counted against a rate.
     """
 
     upstream: Upstream
@@ -41,6 +42,7 @@ class Route:
     schema: Json | None
     safe: bool
     direct: bool
+    metered: bool
 
 
 class Routes:

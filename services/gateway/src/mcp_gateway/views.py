@@ -510,6 +510,7 @@ class View:
             and schema is None
             and upstream.direct
             and not self._answers.keeps(server, name),
+            metered=profile.limits.metered(server),
         )
         if generation == catalog.generation and catalog.knows(server, "tools/list"):
             self._routes.keep(generation, principal.profile, principal.scopes, str(given), route)
@@ -549,11 +550,12 @@ class View:
         route = self.known_route(request)
         if route is None or not route.direct:
             return None
-        try:
-            self._meter(request, route.profile, route.upstream.name)
-        except RpcError:
-            return None  # it will be refused by the same rule
         upstream = route.upstream
+        if route.metered:
+            try:
+                self._meter(request, route.profile, upstream.name)
+            except RpcError:
+                return None  # it will be refused by the same rule
         call = self._call_of(request, upstream, {**request.params, "name": route.name}, route.safe)
         begun = upstream.begin(call, taker)
         if begun:

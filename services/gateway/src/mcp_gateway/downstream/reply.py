@@ -31,7 +31,7 @@ class Reply:
     def response(self, server: str = "") -> Response:
         """As it leaves."""
         return Response(
-            self.status, b"" if self.message is None else _bytes(self.message, server), headers=self.headers
+            self.status, b"" if self.message is None else written(self.message, server), headers=self.headers
         )
 
 
@@ -40,15 +40,16 @@ class Channel:
 
     Args:
         streams: whether the client takes an event stream.
+        since: when the request came, by the monotonic clock; None for now.
         headers: whole header lines of an event stream, beyond the usual ones.
     """
 
     __slots__ = ("_exchange", "_headers", "_since", "sent", "streams")
 
-    def __init__(self, exchange: Exchange, streams: bool, headers: bytes = b"") -> None:
+    def __init__(self, exchange: Exchange, streams: bool, since: float | None = None, headers: bytes = b"") -> None:
         self._exchange = exchange
         self._headers = headers
-        self._since = time.monotonic()
+        self._since = time.monotonic() if since is None else since
         self.streams = streams
         self.sent = 0  # bytes of the reply
 
@@ -66,13 +67,13 @@ class Channel:
         """Send a message as an event; without effect where the client takes none."""
         if self.streams and not self._exchange.gone:
             self.open()
-            await self._exchange.send(sse.event(_bytes(message)))
+            await self._exchange.send(sse.event(written(message)))
 
     def put(self, message: Json) -> None:
         """The same without waiting for a client that is slow to take it."""
         if self.streams and not self._exchange.gone:
             self.open()
-            self._exchange.put(sse.event(_bytes(message)))
+            self._exchange.put(sse.event(written(message)))
 
     def keep_alive(self, now: float) -> None:
         """Say something where nothing was said for long, lest something in between give up."""
@@ -87,6 +88,11 @@ class Channel:
         if exchange.gone or exchange.finished:
             return
         if not exchange.started:
+            if reply and reply.status == 200 and reply.message is not None and not reply.headers:
+                body = written(reply.message, server)
+                self.sent = len(body)
+                exchange.respond_json(body)
+                return
             response = reply.response(server) if reply else Response(202)
             self.sent = len(response.body)
             exchange.respond(response)
@@ -94,13 +100,13 @@ class Channel:
         messages = reply.message if reply and isinstance(reply.message, list) else [reply.message] if reply else []
         for message in messages:
             if message is not None:
-                data = sse.event(_bytes(message, server))
+                data = sse.event(written(message, server))
                 self.sent += len(data)
                 exchange.put(data)
         exchange.finish()
 
 
-def _bytes(message: Json | list[Json], server: str = "") -> bytes:
+def written(message: Json | list[Json], server: str = "") -> bytes:
     """JSON of a reply, or of an error where a server sent what cannot be passed on."""
     try:
         return encoded(message)

@@ -17,6 +17,8 @@ from urllib.parse import SplitResult, urlsplit
 
 import httptools
 
+from mcp_gateway.net.heads import fields
+
 CONNECT_SECONDS = 5.0
 # Servers close idle connections after some seconds (uvicorn and Node: 5), and one that closes while a request is on
 # its way leaves it in doubt: close ours first, unless the server says how long it keeps them.
@@ -26,6 +28,7 @@ SWEEP_SECONDS = 0.25
 HOLD_BYTES = 256 * 1024
 BUFFER_BYTES = 256 * 1024
 MAX_HEAD_BYTES = 64 * 1024
+_OK = b"HTTP/1.1 200 OK\r\n"
 
 
 class ExchangeError(OSError):
@@ -68,10 +71,11 @@ class Answer:
         self.headers = headers
         self.body = body
         self._connection = connection  # while it still brings parts of this answer
-        self._buffer: deque[bytes] = deque()
-        self._buffered = 0
-        self._more: asyncio.Future[None] | None = None
-        self._failure: ExchangeError | None = None
+        if body is None:
+            self._buffer: deque[bytes] = deque()
+            self._buffered = 0
+            self._more: asyncio.Future[None] | None = None
+            self._failure: ExchangeError | None = None
 
     @property
     def streams(self) -> bool:
@@ -212,7 +216,6 @@ class Connection(asyncio.Protocol):
         now = time.monotonic()
         self._silence = silence
         self.deadline, self.limit = now + silence, now + total
-        self._reset()
         self._quiet = True
         self._taker = taker
         self._pool.busy.add(self)
@@ -281,6 +284,10 @@ class Connection(asyncio.Protocol):
             self._pool.lost(self)
             self._fail(Broken("the server sent what nobody asked for"))
             return
+        if self._quiet:
+            if self._take(data):
+                return
+            self._reset()
         self.deadline = time.monotonic() + self._silence
         self._quiet = False
         if not self._headed:
@@ -302,12 +309,32 @@ class Connection(asyncio.Protocol):
         elif not self._headed and self._head_bytes > MAX_HEAD_BYTES:
             self._fail(Broken(f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes"))
 
+    def _take(self, data: bytes) -> bool:
+        """Take a whole answer of the usual form; False, and nothing done, where the parser must read it."""
+        if not data.startswith(_OK):
+            return False
+        end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
+        headers = fields(data[:end].split(b"\r\n")) if end > 0 else None
+        if headers is None or not (length := headers.get("content-length")):
+            return False
+        if not len(data) - end - 4 == int(length) <= HOLD_BYTES:
+            return False
+        self._pool.busy.discard(self)
+        self._kept = True
+        self._pool.put(self, headers.get("keep-alive", ""))
+        taker, self._taker = self._taker, None
+        if taker:
+            taker.answered(Answer(200, headers, data[end + 4 :], None))
+        return True
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         self._pool.lost(self)
         if self not in self._pool.busy:
             return
-        until_close = self._headed and not {"content-length", "transfer-encoding"} & self._headers.keys()
+        until_close = (
+            not self._quiet and self._headed and not {"content-length", "transfer-encoding"} & self._headers.keys()
+        )
         if exc is None and until_close:
             self._complete()  # a body without a length ends with the connection (RFC 9112, section 6.3)
         else:
