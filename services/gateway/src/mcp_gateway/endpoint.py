@@ -205,7 +205,8 @@ class Endpoint:
             exchange.respond(self._malformed(INVALID_REQUEST, "method is not a string"))
         else:
             era = self._modern if is_modern(body, headers) else self._legacy
-            holder = era.holder(body)
+            # What goes on with an earlier request may be held by another gateway replica.
+            holder = era.holder(body) if era.goes_on(body) else None
             if holder and holder != self.shared.address and peers.FORWARDED not in headers:
                 self.spawn(exchange, self._handed_over(exchange, era, body, principal, holder))
             else:

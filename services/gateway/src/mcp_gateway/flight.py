@@ -18,6 +18,7 @@ from mcp_gateway.audit.log import Outcome
 from mcp_gateway.backend import error_entry
 from mcp_gateway.downstream import Channel, Legacy, Modern, Reply
 from mcp_gateway.downstream.reply import written
+from mcp_gateway.limits import Limits
 from mcp_gateway.net.client import Answer, ExchangeError
 from mcp_gateway.net.messages import Response
 from mcp_gateway.net.server import Exchange
@@ -67,14 +68,18 @@ class Flight:
     # -- at once ---------------------------------------------------------------------------------
 
     def begin(self) -> bool:
-        """Send it to its server now; False, and nothing done, where that cannot be."""
-        request, shared, era = self._request, self._shared, self._era
-        if request.method != "tools/call" or shared.tracer or self._exchange.gone or not era.direct(request):
-            return False
-        if not self._enter():
+        """Send it to its server now; False, and nothing done, where that cannot be.
+
+        A call that goes on with an earlier one may be held here; one that is traced needs a span first.
+        """
+        request, era = self._request, self._era
+        if request.method != "tools/call" or self._shared.tracer or "requestState" in request.params:
             return False
         self._view = view = era.view
-        self._begun = view.begin(request, self)
+        route = view.known_route(request)
+        if route is None or not route.direct or self._exchange.gone or not self._enter(route.profile.limits):
+            return False
+        self._begun = view.begin(request, route, self)
         if self._begun is None:
             self._leave()
             return False
@@ -177,8 +182,8 @@ class Flight:
             Forbidden: the client's scopes do not suffice.
         """
         request, shared = self._request, self._shared
-        if not self._counted and not self._enter():
-            limits = shared.config.profiles.of(request.principal).limits
+        limits = shared.config.profiles.of(request.principal).limits
+        if not self._counted and not self._enter(limits):
             why = (
                 f"{request.principal.name} has {limits.max_in_flight} requests in flight, as many as its profile allows"
             )
@@ -222,12 +227,11 @@ class Flight:
 
     # -- accounts --------------------------------------------------------------------------------
 
-    def _enter(self) -> bool:
+    def _enter(self, limits: Limits) -> bool:
         """Count it among the requests in flight; False where its client has too many."""
-        shared, request = self._shared, self._request
-        limits = shared.config.profiles.of(request.principal).limits
+        shared = self._shared
         if limits.max_in_flight:
-            if not shared.limiter.enter(request.principal.name, limits):
+            if not shared.limiter.enter(self._request.principal.name, limits):
                 return False
             self._limited = True
         shared.inflight += 1

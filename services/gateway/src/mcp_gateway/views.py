@@ -542,14 +542,11 @@ class View:
 
     # -- to the server and back ------------------------------------------------------------------
 
-    def begin(self, request: Request, taker: Taker) -> Begun | None:
+    def begin(self, request: Request, route: Route, taker: Taker) -> Begun | None:
         """Send a tool's call at once; None where anything must be waited for or refused first.
 
         What the taker gets is for ``ended``, or the request for ``handle``, which goes on with it.
         """
-        route = self.known_route(request)
-        if route is None or not route.direct:
-            return None
         upstream = route.upstream
         if route.metered:
             try:
@@ -740,14 +737,18 @@ class View:
     @staticmethod
     def _with_merged_uris(upstream: Upstream, result: Json) -> Json:
         """URIs in a result as clients of the merged view must send them back."""
-        server = upstream.server.name
-        for content in _objects(result.get("contents")):
-            _rename_uri(server, content)
-        for content in _objects(result.get("content")):
-            if content.get("type") == "resource_link":
-                _rename_uri(server, content)
-            elif content.get("type") == "resource" and isinstance(content.get("resource"), dict):
-                _rename_uri(server, content["resource"])
+        content = result.get("content")
+        if isinstance(content, list):
+            for item in content:
+                kind = item.get("type") if isinstance(item, dict) else None
+                if kind == "resource_link":
+                    _rename_uri(upstream.name, item)
+                elif kind == "resource" and isinstance(item.get("resource"), dict):
+                    _rename_uri(upstream.name, item["resource"])
+        if "contents" in result and isinstance(result["contents"], list):
+            for item in result["contents"]:
+                if isinstance(item, dict):
+                    _rename_uri(upstream.name, item)
         return result
 
 
@@ -758,10 +759,6 @@ def _check_hints(result: Json) -> None:
         result["ttlMs"] = 0
     if result.get("cacheScope", "private") not in ("public", "private"):
         result["cacheScope"] = "private"
-
-
-def _objects(value: object) -> list[Json]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _rename_uri(server: str, item: Json) -> None:

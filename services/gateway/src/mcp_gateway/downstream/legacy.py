@@ -58,21 +58,16 @@ class Legacy:
     """
 
     def __init__(self, view: View, sealer: Sealer, hub: Hub, holder: str) -> None:
-        self._view = view
+        self.view = view
         self._sealer = sealer
         self._hub = hub
         self._holder = holder
         self._states: OrderedDict[str, State] = OrderedDict()
         self._asked: dict[str, asyncio.Future[Json]] = {}
 
-    @property
-    def view(self) -> View:
-        """What is shown now."""
-        return self._view
-
     def show(self, view: View) -> None:
         """Show this from now on."""
-        self._view = view
+        self.view = view
 
     # -- requests --------------------------------------------------------------------------------
 
@@ -117,13 +112,13 @@ class Legacy:
         assert session is not None  # only open() makes requests
         request.client = client = _Asking(self, session, channel)
         try:
-            value = await self._view.handle(request)
+            value = await self.view.handle(request)
             rounds = 0
             while value.get("resultType") == "input_required":
                 rounds += 1
                 if rounds > MAX_ROUNDS:
                     raise RpcError(INVALID_REQUEST, f"the server asked for input {MAX_ROUNDS} times without an end")
-                value = await self._view.handle(await client.gather(request, value))
+                value = await self.view.handle(await client.gather(request, value))
         except RpcError as failure:
             return Reply(200, error(identity, failure.code, failure.message, failure.data))
         return Reply(200, result(identity, self.dressed(request, value)))
@@ -136,9 +131,9 @@ class Legacy:
         return value
 
     @staticmethod
-    def direct(_request: Request) -> bool:
-        """No request of this era goes on with an earlier one."""
-        return True
+    def goes_on(body: Json) -> bool:
+        """Whether the message is the response to a question."""
+        return "method" not in body
 
     # -- sessions --------------------------------------------------------------------------------
 
@@ -153,7 +148,7 @@ class Legacy:
         sealed = headers.get("mcp-session-id")
         if not sealed:
             return Reply(400, error(identity, INVALID_REQUEST, "Mcp-Session-Id is missing; send initialize first"))
-        session = self._sealer.open(sealed, principal.name, self._view.name)
+        session = self._sealer.open(sealed, principal.name, self.view.name)
         return session or Reply(
             404, error(identity, INVALID_REQUEST, "the session is unknown or has ended; send initialize")
         )
@@ -177,10 +172,10 @@ class Legacy:
             if name in CAPABILITY_OF.values() and isinstance(value, dict)
         }
         session = Session(
-            self._sealer.new_id(), version, principal.name, self._view.name, int(time.time()), {}, capabilities
+            self._sealer.new_id(), version, principal.name, self.view.name, int(time.time()), {}, capabilities
         )
-        session = replace(session, pins=await self._view.open_pins(principal, session))
-        value = {"protocolVersion": version, **self._view.hello(principal)}
+        session = replace(session, pins=await self.view.open_pins(principal, session))
+        value = {"protocolVersion": version, **self.view.hello(principal)}
         return Reply(200, result(identity, value), (("mcp-session-id", self._sealer.seal(session)),))
 
     async def end(self, session: Session) -> Reply:
@@ -188,7 +183,7 @@ class Legacy:
         self._sealer.end(session)
         if state := self._states.pop(session.id, None):
             state.ended.set()
-        self._view.end_session(session)
+        self.view.end_session(session)
         return Reply(204)
 
     # -- what a session sets ---------------------------------------------------------------------
@@ -205,7 +200,7 @@ class Legacy:
         self, identity: Any, params: Json, principal: Principal, state: State, *, wanted: bool
     ) -> Reply:
         """Subscriptions concern the session's streams, those to come as well (2025-11-25 server/resources)."""
-        found = self._view.resources_of(principal, [params.get("uri")])
+        found = self.view.resources_of(principal, [params.get("uri")])
         if not found:
             return Reply(200, error(identity, INVALID_PARAMS, f"Resource not found: {params.get('uri')}"))
         for key, uri in found.items():
@@ -215,7 +210,7 @@ class Legacy:
                 state.resources.pop(key, None)
         for listener in state.listeners:
             self._hub.change(listener, dict(state.resources))
-        await self._view.settled({server for server, _ in found})
+        await self.view.settled({server for server, _ in found})
         return Reply(200, result(identity, {}))
 
     async def listen(self, session: Session, principal: Principal, channel: Channel) -> None:
@@ -228,16 +223,16 @@ class Legacy:
                 channel.put({**message, "params": params} if params else message)
 
         state = self.state(session)
-        listener = Listener(self._view.servers_of(principal), put, frozenset(LISTS_CHANGED), dict(state.resources))
+        listener = Listener(self.view.servers_of(principal), put, frozenset(LISTS_CHANGED), dict(state.resources))
         state.listeners.append(listener)
         self._hub.add(listener)
         channel.open()
         client = _Asking(self, session, channel)
         pinned = [
             asyncio.ensure_future(upstream.relay(key, pin, session.capabilities, client))
-            for upstream, key, pin in self._view.pinned(session)
+            for upstream, key, pin in self.view.pinned(session)
         ]
-        waiting = [asyncio.ensure_future(state.ended.wait()), asyncio.ensure_future(self._view.closing())]
+        waiting = [asyncio.ensure_future(state.ended.wait()), asyncio.ensure_future(self.view.closing())]
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -262,7 +257,7 @@ class Legacy:
                 future.set_result(body)
             return Reply(202)
         try:
-            await self._view.deliver(Address(*fields[2]), body)
+            await self.view.deliver(Address(*fields[2]), body)
         except OSError:
             return Reply(404, error(None, INVALID_REQUEST, "the server that asked is gone"))
         return Reply(202)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+import orjson
+
 from mcp_gateway import sse
 from mcp_gateway.net.messages import Response
 from mcp_gateway.net.server import Exchange
-from mcp_gateway.protocol import Json, RpcError, encoded, error
+from mcp_gateway.protocol import INTERNAL_ERROR, UNWRITABLE, Json, error
 
 KEEPALIVE_SECONDS = 10.0
 # Proxies in between must not hold events back (nginx's name for it, which others understand as well).
@@ -109,8 +111,8 @@ class Channel:
 def written(message: Json | list[Json], server: str = "") -> bytes:
     """JSON of a reply, or of an error where a server sent what cannot be passed on."""
     try:
-        return encoded(message)
-    except RpcError as failure:
+        return orjson.dumps(message)
+    except TypeError as failure:
         identity = message.get("id") if isinstance(message, dict) else None
         where = f"server {server}: " if server else ""
-        return encoded(error(identity, failure.code, where + failure.message))
+        return orjson.dumps(error(identity, INTERNAL_ERROR, f"{where}{UNWRITABLE}: {failure}"))

@@ -195,6 +195,7 @@ class Connection(asyncio.Protocol):
         self._kept = False
         self._quiet = True
         self._head_bytes = 0
+        self._secrets: dict[bytes, tuple[str, str]] = {}
         self._reset()
 
     def _reset(self) -> None:
@@ -314,7 +315,7 @@ class Connection(asyncio.Protocol):
         if not data.startswith(_OK):
             return False
         end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
-        headers = fields(data[:end].split(b"\r\n")) if end > 0 else None
+        headers = fields(data[len(_OK) : end].split(b"\r\n"), self._secrets) if end > 0 else None
         if headers is None or not (length := headers.get("content-length")):
             return False
         if not len(data) - end - 4 == int(length) <= HOLD_BYTES:

@@ -155,6 +155,7 @@ class Connection(asyncio.Protocol):
         self._rest = 0  # of a body that llhttp does not read
         self._old = False  # HTTP/1.0
         self.memory: dict[str, Any] = {}
+        self._secrets: dict[bytes, tuple[str, str]] = {}
         self._begin()
 
     # -- the transport's side --------------------------------------------------------------------
@@ -217,11 +218,11 @@ class Connection(asyncio.Protocol):
         end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
         if end < 0 or self._rest:
             return False
-        lines = data[:end].split(b"\r\n")
-        target = self._server.targets.get(lines[0])
+        first, *lines = data[:end].split(b"\r\n")
+        target = self._server.targets.get(first)
         if target is None or len(lines) > MAX_HEADERS:
             return False
-        headers = fields(lines)
+        headers = fields(lines, self._secrets)
         if headers is None or "host" not in headers:
             return False
         length = int(headers.get("content-length") or 0)
@@ -402,7 +403,10 @@ class Connection(asyncio.Protocol):
         server = self._server
         if self._keep and not server.draining and len(body) < SMALL_BYTES and request.method != "HEAD":
             self._transport.write(b"%b%d\r\n\r\n%b" % (server.json_head, len(body), body))
-            self.answered(keep=True)
+            self._exchange = None
+            self._since = server.now
+            if self._waiting or self._refusal:
+                asyncio.get_running_loop().call_soon(self._next)
         else:
             self.write_whole(Response(200, body), head_only=request.method == "HEAD")
 

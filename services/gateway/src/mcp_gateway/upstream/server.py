@@ -33,7 +33,6 @@ from mcp_gateway.protocol import (
     UNAVAILABLE,
     Json,
     RpcError,
-    encoded,
 )
 from mcp_gateway.sessions import Address, Pin
 from mcp_gateway.sse import sole_event
@@ -276,27 +275,30 @@ class Upstream:
         identity = self._wire.next_id()
         try:
             if session:
-                body, lines = encoded(legacy.message(call, identity)), session.lines
+                body, lines = orjson.dumps(legacy.message(call, identity)), session.lines
             else:
-                body, lines = encoded(modern.message(call, identity)), modern.lines(call)
-        except RpcError:
+                body, lines = orjson.dumps(modern.message(call, identity)), modern.lines(call)
+        except TypeError:  # nested too deep
             return None
-        if (connection := self._wire.kept(url)) is None:
+        if (kept := self._wire.kept(url)) is None:
             return None
+        connection, head = kept
         if not lane.admission.try_enter(call.principal):
             connection.back()
             return None
         self._commons.budget.request()
         call.replica = replica.address
         begun = Begun(call, self, lane, replica, connection, identity, era, session)
-        self._wire.start(connection, url, body, lines, taker)
+        self._wire.start(connection, head, body, lines, taker)
         return begun
 
     def result_of(self, begun: Begun, answer: net.Answer) -> Json | None:
         """The result, with which the call is over; None for an answer of any other kind than most."""
-        if answer.status != 200 or answer.body is None or "content-encoding" in answer.headers:
+        headers, data = answer.headers, answer.body
+        if answer.status != 200 or data is None or "content-encoding" in headers:
             return None
-        data = sole_event(answer.body) if answer.streams else answer.body
+        if headers.get("content-type") != "application/json" and answer.streams:
+            data = sole_event(data)
         try:
             message = orjson.loads(data or b"")
         except ValueError:

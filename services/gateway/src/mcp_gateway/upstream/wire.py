@@ -81,7 +81,7 @@ class Wire:
         self._server = server
         self._client = client
         self._ids = itertools.count(1)
-        self._targets: dict[str, tuple[SplitResult, bytes]] = {}
+        self._targets: dict[tuple[bytes, str], tuple[SplitResult, bytes]] = {}
         self._common = "".join(f"{name}: {value}\r\n" for name, value in server.headers.items()).encode("latin-1")
 
     def next_id(self) -> int:
@@ -90,7 +90,7 @@ class Wire:
 
     def _head(self, method: bytes, url: str) -> tuple[SplitResult, bytes]:
         """Origin and the part of the head that is the same for every message to the URL."""
-        known = self._targets.get(url)
+        known = self._targets.get((method, url))
         if known is None:
             parts = urlsplit(url)
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -98,17 +98,23 @@ class Wire:
             if len(self._targets) > 1024:
                 self._targets.clear()
             head = f" {path} HTTP/1.1\r\nhost: {host}\r\n".encode()
-            known = self._targets[url] = (parts, head + _ACCEPT + self._common)
-        return known[0], method + known[1]
+            rest = head + _ACCEPT + self._common
+            known = self._targets[(method, url)] = (parts, method + rest)
+        return known
 
-    def kept(self, url: str) -> Connection | None:
-        """A connection to the replica that is open and idle; ``start`` a request over it now, or give it ``back``."""
-        return self._client.kept(self._head(b"POST", url)[0])
+    def kept(self, url: str) -> tuple[Connection, bytes] | None:
+        """A connection to the replica that is open and idle, and the head of requests by it.
 
-    def start(self, connection: Connection, url: str, body: bytes, lines: bytes, taker: net.Taker) -> None:
+        ``start`` a request over it now, or give it ``back``.
+        """
+        origin, head = self._head(b"POST", url)
+        connection = self._client.kept(origin)
+        return (connection, head) if connection else None
+
+    def start(self, connection: Connection, head: bytes, body: bytes, lines: bytes, taker: net.Taker) -> None:
         """Send a request over ``connection``; the answer is the taker's."""
-        data = _request(self._head(b"POST", url)[1], lines, body)
-        connection.start(data, self._server.timeout_seconds, self._server.max_seconds, taker)
+        server = self._server
+        connection.start(_request(head, lines, body), server.timeout_seconds, server.max_seconds, taker)
 
     async def request(
         self,
