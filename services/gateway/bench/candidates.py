@@ -7,12 +7,13 @@ processor time; servers by the load generator at 16 connections; clients against
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 from pathlib import Path
 from statistics import median
 
-from bench import report
+from bench import ours, report
 from bench.install import python_tools
 from bench.lab import Candidate, Lab
 from bench.messages import Endpoint
@@ -90,7 +91,8 @@ def main() -> int:
         print(f"bench.candidates: {failure}: {failure.stderr.strip()[-800:]}", file=sys.stderr)
         return 1
     rows = [[group, name, f"{cost:.1f}"] for group, costs in found.items() for name, cost in costs.items()]
-    text = f"On {report.machine()}; {', '.join(PACKAGES)}.\n\n"
+    machine = report.machine(f"Python {platform.python_version()}{ours.unoptimised()}")
+    text = f"On {machine}; {', '.join(PACKAGES)}.\n\n"
     text += report.table(["what", "by", "CPU microseconds"], rows)
     print(text)
     report.write("candidates", text)

@@ -496,6 +496,8 @@ class View:
             elif upstream.era == MODERN:  # it may want arguments in headers
                 with contextlib.suppress(RpcError):  # the call itself will tell what is wrong
                     await catalog.items(upstream, "tools/list", FAN_OUT_SECONDS)
+            else:
+                catalog.learn(upstream, "tools/list")
         withheld, schema = catalog.pins.refusal(server, name), catalog.mirrored(server, name)
         route = Route(
             upstream,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -100,7 +99,7 @@ class Begun:
     Attributes:
         identity: the id of the request.
         trial: whether it is the trial of a half-open breaker.
-        start: when it was sent, by ``time.perf_counter``.
+        start: when it was sent, by the monotonic clock.
         session: the session with a server of 2025.
         answer, failure: one of them, when it has ended.
     """
@@ -120,6 +119,7 @@ class Begun:
         identity: int,
         era: str,
         session: UpstreamSession | None,
+        start: float,
     ) -> None:
         self.call = call
         self.upstream = upstream
@@ -130,7 +130,7 @@ class Begun:
         self.era = era
         self.session = session
         self.trial = replica.started()
-        self.start = time.perf_counter()
+        self.start = start
         self.answer: Answer | None = None
         self.failure: ExchangeError | None = None
 

@@ -265,11 +265,12 @@ class Upstream:
         What comes of it is the taker's. Then it is for ``result_of``, or with the call for ``request``; a call that
         is not wanted any more is for ``abandon``.
         """
-        lane = self._main
-        if not self.direct or (replica := self._choose(lane, call, _NONE)) is None or (era := replica.era) is None:
+        lane, now = self._main, time.monotonic()
+        if not self.direct or (replica := self._choose(lane, call, _NONE, now)) is None:
             return None
-        url = replica.url
-        session = None
+        era, url, session = replica.era, replica.url, None
+        if era is None:
+            return None
         if era != MODERN and (session := self._sessions.ready(replica, call)) is None:
             return None
         identity = self._wire.next_id()
@@ -283,12 +284,12 @@ class Upstream:
         if (kept := self._wire.kept(url)) is None:
             return None
         connection, head = kept
-        if not lane.admission.try_enter(call.principal):
+        if not lane.admission.gate.try_enter(call.principal):
             connection.back()
             return None
-        self._commons.budget.request()
+        self._commons.budget.request(now)
         call.replica = replica.address
-        begun = Begun(call, self, lane, replica, connection, identity, era, session)
+        begun = Begun(call, self, lane, replica, connection, identity, era, session, now)
         self._wire.start(connection, head, body, lines, taker)
         return begun
 
@@ -309,7 +310,7 @@ class Upstream:
         if not isinstance(result, dict) or result.get("resultType", "complete") != "complete":
             return None
         self._over(begun.replica, begun.trial, True, begun.start, begun.call)
-        begun.lane.admission.leave(begun.call.principal)
+        begun.lane.admission.gate.leave(begun.call.principal)
         return result
 
     def abandon(self, begun: Begun) -> None:
@@ -375,7 +376,7 @@ class Upstream:
                 break
             tried.add(replica.url)
             call.replica = replica.address
-            trial, start = (begun.trial, begun.start) if begun else (replica.started(), time.perf_counter())
+            trial, start = (begun.trial, begun.start) if begun else (replica.started(), time.monotonic())
             ok = None
             try:
                 result = await self._attempt(replica, call, begun.era if begun else None)
@@ -385,7 +386,7 @@ class Upstream:
                 self._failed(lane, replica, failure)  # nothing was sent
             except Silent as failure:
                 ok = False
-                waited = round(time.perf_counter() - start, 1)
+                waited = round(time.monotonic() - start, 1)
                 self.last_error = f"{replica.address}: no answer to {call.method} within {waited:g} s"
                 raise RpcError(TIMED_OUT, f"server {self.name}: {self.last_error}; it may still run") from failure
             except RpcError as failure:
@@ -420,8 +421,9 @@ class Upstream:
         if ok is None:
             replica.released(trial)
             return
-        seconds = time.perf_counter() - start
-        replica.finished(seconds, ok, trial)
+        now = time.monotonic()
+        seconds = now - start
+        replica.finished(seconds, ok, trial, now)
         if not ok:
             self.errors += 1
             return
@@ -453,9 +455,9 @@ class Upstream:
             for task in running:
                 task.cancel()
 
-    def _choose(self, lane: Lane, call: Call, tried: set[str]) -> Replica | None:
+    def _choose(self, lane: Lane, call: Call, tried: set[str], now: float | None = None) -> Replica | None:
         if not self.server.sticky:
-            return lane.replicas.choose(tried, None, None)
+            return lane.replicas.choose(tried, None, None, now)
         prefer = self._sessions.url_of(call.session_key) or (call.pin.url if call.pin else None)
         return lane.replicas.choose(tried, prefer, call.session_key)
 
