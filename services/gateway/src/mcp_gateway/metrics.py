@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from mcp_gateway.protocol import CALLS, LISTS, TASKS
-from mcp_gateway.tally import Tally
+from mcp_gateway.tally import Count, Durations, Tally
 
 KNOWN_METHODS = frozenset(
     {*LISTS, *CALLS, *TASKS, "initialize", "server/discover", "ping", "logging/setLevel", "subscriptions/listen"}
@@ -38,6 +38,7 @@ class Metrics:
         self.upstream_seconds = Tally(
             "mcp_gateway_upstream_seconds", "Time that a server's replica took to answer.", ("server",), BUCKETS
         )
+        self._series: dict[tuple[str, str, str], tuple[Count, Durations]] = {}
         for tally in (self.requests, self.seconds, self.upstream_seconds):
             registry.register(tally)
         self.inflight = Gauge("mcp_gateway_inflight", "Calls in flight.", ["server"], registry=registry)
@@ -73,11 +74,17 @@ class Metrics:
     def request(self, server: str, method: object, outcome: str, seconds: float | None = None) -> None:
         """Count a client's request; a method that clients made up is ``other``."""
         known = method if isinstance(method, str) and method in KNOWN_METHODS else "other"
-        counts = self.requests.counts
-        labels = (server, known, outcome)
-        counts[labels] = counts.get(labels, 0) + 1
+        count, durations = self._series.get((server, known, outcome)) or self._serie(server, known, outcome)
+        count.value += 1
         if seconds is not None:
-            self.seconds.of(server, known).observe(seconds)
+            durations.observe(seconds)
+
+    def _serie(self, server: str, method: str, outcome: str) -> tuple[Count, Durations]:
+        found = self._series[(server, method, outcome)] = (
+            self.requests.count(server, method, outcome),
+            self.seconds.of(server, method),
+        )
+        return found
 
     def text(self) -> bytes:
         """The exposition format."""

@@ -90,23 +90,17 @@ class Audit:
         # A line at once: many at a time would hold up whatever else the loop has to do.
         records.append(
             self._lines.line(
-                (
-                    time.time(),
-                    principal,
-                    session,
-                    method,
-                    server,
-                    name,
-                    replica,
-                    outcome,
-                    code,
-                    reason,
-                    duration_ms,
-                    request_bytes,
-                    response_bytes,
-                    trace_id,
-                    self._redactor.encode(arguments) if self._with_arguments and arguments is not None else None,
-                )
+                time.time(),
+                ("", "") if principal is None else (principal.name, principal.profile or "default"),
+                (session, method, server, name, replica),
+                outcome,
+                code,
+                reason,
+                duration_ms,
+                request_bytes,
+                response_bytes,
+                trace_id,
+                self._redactor.encode(arguments) if self._with_arguments and arguments is not None else None,
             )
         )
         if len(records) == BATCH:

@@ -218,11 +218,12 @@ class Connection(asyncio.Protocol):
         end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
         if end < 0 or self._rest:
             return False
-        first, *lines = data[:end].split(b"\r\n")
-        target = self._server.targets.get(first)
-        if target is None or len(lines) > MAX_HEADERS:
+        first = data.find(b"\r\n")
+        target = self._server.targets.get(data[:first])
+        if target is None:
             return False
-        headers = fields(lines, self._secrets)
+        lines = data[first + 2 : end].split(b"\r\n")
+        headers = fields(lines, self._secrets) if len(lines) <= MAX_HEADERS else None
         if headers is None or "host" not in headers:
             return False
         length = int(headers.get("content-length") or 0)
