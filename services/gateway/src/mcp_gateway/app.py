@@ -44,6 +44,9 @@ READY_GRACE_SECONDS = 20.0
 # A name that resolves to nothing may do so a moment later; a server that is not there at all is not waited for.
 ABSENT_GRACE_SECONDS = 3.0
 TICK_SECONDS = 1.0
+# How often each server's house is kept, and in how many parts.
+KEEP_SECONDS = 0.25
+KEEP_PARTS = 5
 
 log = logging.getLogger("mcp_gateway")
 
@@ -72,6 +75,7 @@ class Gateway:
         self._parking = Parking(self._sealer, address)
         self._closed = asyncio.Event()
         self._answers = Answers()
+        self.metrics.fleet.servers = lambda: self._upstreams.values()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._shared = Shared(config, self.metrics, self._client, address)
         backend = Backend(
@@ -92,6 +96,7 @@ class Gateway:
         self._shared.audit.start()
         self._apply(self.config)
         self.background(self._tick())
+        self.background(self._keep())
 
     def update(self, config: Config) -> None:
         """Serve by another configuration from now on; calls in flight end as they began.
@@ -174,6 +179,15 @@ class Gateway:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _keep(self) -> None:
+        """Keep house for the servers, in turn: with hundreds of them no call waits for all at once."""
+        part = 0
+        while True:
+            await asyncio.sleep(KEEP_SECONDS / KEEP_PARTS)
+            part = (part + 1) % KEEP_PARTS
+            for upstream in list(self._upstreams.values())[part::KEEP_PARTS]:
+                upstream.tick()
 
     async def _tick(self) -> None:
         while True:

@@ -2,15 +2,65 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, Protocol
 
-from mcp_gateway.protocol import CALLS, LISTS, TASKS
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from mcp_gateway.protocol import CALLS, LEGACY, LISTS, MODERN, TASKS
 from mcp_gateway.tally import Count, Durations, Tally
+
+if TYPE_CHECKING:
+    from mcp_gateway.upstream.replicas import Replica
 
 KNOWN_METHODS = frozenset(
     {*LISTS, *CALLS, *TASKS, "initialize", "server/discover", "ping", "logging/setLevel", "subscriptions/listen"}
 )
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Known(Protocol):
+    """A server, as the gauges show it."""
+
+    name: str
+    era: str | None
+
+    @property
+    def all_replicas(self) -> Collection[Replica]:
+        """Of all pools."""
+
+    @property
+    def sessions(self) -> int:
+        """Sessions of 2025 held."""
+
+
+class Fleet(Collector):
+    """Gauges of the servers, read when they are asked for.
+
+    Attributes:
+        servers: those that there are now.
+    """
+
+    def __init__(self) -> None:
+        self.servers: Callable[[], Iterable[Known]] = lambda: ()
+
+    def collect(self) -> Iterator[Metric]:
+        """As Prometheus wants it."""
+        replicas = GaugeMetricFamily("mcp_gateway_replicas", "Replicas of a server.", labels=["server", "state"])
+        era = GaugeMetricFamily("mcp_gateway_era", "1 for the era a server speaks.", labels=["server", "era"])
+        sessions = GaugeMetricFamily(
+            "mcp_gateway_upstream_sessions", "Sessions of the 2025 protocol held.", labels=["server"]
+        )
+        for server in self.servers():
+            known = server.all_replicas
+            replicas.add_metric([server.name, "healthy"], sum(replica.healthy for replica in known))
+            replicas.add_metric([server.name, "known"], len(known))
+            for version in (MODERN, LEGACY):
+                era.add_metric([server.name, version], server.era == version)
+            sessions.add_metric([server.name], server.sessions)
+        yield from (replicas, era, sessions)
 
 
 class Metrics:
@@ -43,11 +93,8 @@ class Metrics:
             registry.register(tally)
         self.inflight = Gauge("mcp_gateway_inflight", "Calls in flight.", ["server"], registry=registry)
         self.queued = Gauge("mcp_gateway_queued", "Calls waiting for a place.", ["server"], registry=registry)
-        self.replicas = Gauge("mcp_gateway_replicas", "Replicas of a server.", ["server", "state"], registry=registry)
-        self.era = Gauge("mcp_gateway_era", "1 for the era a server speaks.", ["server", "era"], registry=registry)
-        self.sessions = Gauge(
-            "mcp_gateway_upstream_sessions", "Sessions of the 2025 protocol held.", ["server"], registry=registry
-        )
+        self.fleet = Fleet()
+        registry.register(self.fleet)
         self.ejections = Counter(
             "mcp_gateway_ejections", "Times a replica was set aside.", ["server"], registry=registry
         )

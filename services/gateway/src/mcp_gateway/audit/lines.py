@@ -9,7 +9,7 @@ from typing import Any
 
 from mcp_gateway.audit.redact import encode, hide, target
 
-_MAX_REMEMBERED = 4096
+_MAX_REMEMBERED = 16_384
 _MAX_NAMES = 1024
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-MAX_KNOWN = 4096
+MAX_KNOWN = 16_384
 MAX_LINE_BYTES = 512
 MAX_SECRETS = 4
 # A field name, a colon, a value without control characters (RFC 9110, sections 5.1 and 5.5).

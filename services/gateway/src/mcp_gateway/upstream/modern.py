@@ -23,7 +23,7 @@ from mcp_gateway.upstream.wire import Wire, WrongEra, lines_of
 
 _OWN_ERRORS = (*MODERN_ERRORS, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR)
 # Lines of heads by method and name; names come from clients.
-MAX_KNOWN = 8192
+MAX_KNOWN = 16_384
 MAX_LINES_BYTES = 512
 _known: dict[tuple[str, str | None], bytes] = {}
 

@@ -49,7 +49,6 @@ from mcp_gateway.upstream.watch import Watch
 from mcp_gateway.upstream.wire import Answer, Wire, WrongEra
 
 PROBE_SECONDS = 10.0
-WATCH_SECONDS = 0.5
 IDLE_SESSION_SECONDS = 600.0
 # How soon a stream that ended is opened again; a server that has none is not asked often.
 RELAY_SECONDS = 0.5
@@ -143,6 +142,8 @@ class Upstream:
             label = f"{server.name} (gpu)"
             self._gpu = Lane(server, server.gpu.urls, server.gpu.dns, server.pools.concurrency, metrics, label)
             self._pools = Pools(server.pools, self._gpu.replicas, self.replicas)
+        self._checks = [HealthChecks(lane.replicas, self._check, server.health) for lane in self.lanes]
+        self._probing: asyncio.Task[None] | None = None
         self._hedge = Hedge(server.hedge) if server.hedge.enabled else None
         self._grouped = bool(server.group or server.tools_in_group)
         self.direct = not (self._pools or self._hedge or self._grouped)
@@ -164,13 +165,30 @@ class Upstream:
         return [replica for lane in self.lanes for replica in lane.replicas.by_url.values()]
 
     def start(self) -> None:
-        """Begin to look for replicas and to probe them."""
+        """Begin to look for replicas and to probe them; ``tick`` goes on with it."""
         for lane in self.lanes:
             if lane.dns:
                 self._background(lane.replicas.follow(lane.dns, lane.admission.grant))
-            self._background(HealthChecks(lane.replicas, self._check, self.server.health).run())
-        self._background(self._watch())
         self._background(self._watched.run(self._told_by, lambda: self.capabilities))
+        self.tick()
+
+    def tick(self) -> None:
+        """Keep house, some times each second: probe replicas that are new or were away before a call has to."""
+        for checks in self._checks:
+            checks.tick()
+        if self._probing is None or self._probing.done():
+            replicas = self.all_replicas
+            unknown = [replica for replica in replicas if replica.era is None and replica.healthy]
+            if unknown:
+                self._probing = self._background(self._introduce(unknown))
+            elif replicas:
+                self.probed.set()
+        if self._sessions:
+            self._sessions.reap({replica.url for replica in self.all_replicas})
+
+    async def _introduce(self, replicas: list[Replica]) -> None:
+        await asyncio.gather(*(self._era_of(replica) for replica in replicas), return_exceptions=True)
+        self.probed.set()
 
     def _told_by(self) -> Replica | None:
         return self.replicas.choose(set(), None, "watch")
@@ -211,13 +229,12 @@ class Upstream:
         while any(r.inflight for r in self.all_replicas) and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.2)
         await self.stop()
-        self._update_gauges(gone=True)
 
     async def stop(self) -> None:
         """End the background work and the sessions that nobody else can use."""
         for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *(checks.close() for checks in self._checks), return_exceptions=True)
         await self._sessions.close()
 
     def watch(self, uris: frozenset[str]) -> None:
@@ -228,34 +245,11 @@ class Upstream:
         """Wait until it tells what is wanted of it, or cannot."""
         await self._watched.settled.wait()
 
-    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+    def _background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _watch(self) -> None:
-        """Probe replicas that are new or were away before a call has to, and keep house."""
-        while True:
-            unknown = [r for r in self.all_replicas if r.era is None and r.healthy]
-            if unknown:
-                await asyncio.gather(*(self._era_of(replica) for replica in unknown), return_exceptions=True)
-            if self.all_replicas:
-                self.probed.set()
-            self._sessions.reap({replica.url for replica in self.all_replicas})
-            self._update_gauges()
-            await asyncio.sleep(WATCH_SECONDS)
-
-    def _update_gauges(self, *, gone: bool = False) -> None:
-        if gone:
-            for lane in self.lanes:
-                lane.replicas.by_url.clear()
-            self.era = None
-        healthy = sum(1 for replica in self.all_replicas if replica.healthy)
-        self._metrics.replicas.labels(self.name, "healthy").set(healthy)
-        self._metrics.replicas.labels(self.name, "known").set(len(self.all_replicas))
-        self._metrics.sessions.labels(self.name).set(len(self._sessions))
-        for era in (MODERN, LEGACY):
-            self._metrics.era.labels(self.name, era).set(self.era == era)
+        return task
 
     # -- calling ---------------------------------------------------------------------------------
 
