@@ -11,7 +11,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -53,6 +53,9 @@ from mcp_gateway.search import Index, SearchSettings
 from mcp_gateway.sessions import Address, Pin, Sealer, Session
 from mcp_gateway.upstream.call import Begun, Call, Client
 from mcp_gateway.upstream.server import Upstream
+
+if TYPE_CHECKING:
+    from mcp_gateway.downstream.outlet import Outlet
 
 log = logging.getLogger("mcp_gateway.views")
 
@@ -99,6 +102,7 @@ class Request:
         server, replica: who answered, for logs; filled in on the way.
         refused: why policy refused it, for the audit log alone.
         metered: whether it was counted against its client's rate.
+        sink: takes a tool's result while it comes.
         begun: the call to the server, where it is under way already.
     """
 
@@ -118,6 +122,7 @@ class Request:
     refused: str = ""
     trace_id: str = ""
     metered: bool = False
+    sink: Outlet | None = None
     begun: Begun | None = None
 
 
@@ -573,7 +578,7 @@ class View:
     async def _resumed(self, request: Request, begun: Begun) -> Json:
         """Go on with a call that was begun."""
         request.begun, call = None, begun.call
-        call.begun, call.client = begun, request.client
+        call.begun, call.client, call.sink = begun, request.client, self._sink(request, begun.upstream)
         return await self._send(request, begun.upstream, call)
 
     def _call_of(
@@ -594,12 +599,22 @@ class View:
             set_level=request.set_level,
             client=request.client,
             trace=request.trace,
+            sink=self._sink(request, upstream),
         )
+
+    def _sink(self, request: Request, upstream: Upstream) -> Outlet | None:
+        """Where the result can go while it comes."""
+        sink = request.sink
+        if sink and self.merged:
+            sink.item = partial(_with_merged_uri, upstream.name)
+        return sink
 
     async def _send(self, request: Request, upstream: Upstream, call: Call) -> Json:
         params = call.params
         fetch = partial(upstream.request, call)
         ask = self._answers.plan(self.name, upstream.name, request.method, params, call.session_key)
+        if ask:
+            call.sink = None  # others may get the same answer
         try:
             result = await (self._answers.get(ask, fetch) if ask else fetch())
         except RpcError as failure:
@@ -742,11 +757,8 @@ class View:
         content = result.get("content")
         if isinstance(content, list):
             for item in content:
-                kind = item.get("type") if isinstance(item, dict) else None
-                if kind == "resource_link":
-                    _rename_uri(upstream.name, item)
-                elif kind == "resource" and isinstance(item.get("resource"), dict):
-                    _rename_uri(upstream.name, item["resource"])
+                if isinstance(item, dict):
+                    _with_merged_uri(upstream.name, item)
         if "contents" in result and isinstance(result["contents"], list):
             for item in result["contents"]:
                 if isinstance(item, dict):
@@ -761,6 +773,16 @@ def _check_hints(result: Json) -> None:
         result["ttlMs"] = 0
     if result.get("cacheScope", "private") not in ("public", "private"):
         result["cacheScope"] = "private"
+
+
+def _with_merged_uri(server: str, item: Json) -> Json:
+    """An item of a tool's content with the URI that clients of the merged view use."""
+    kind = item.get("type")
+    if kind == "resource_link":
+        _rename_uri(server, item)
+    elif kind == "resource" and isinstance(item.get("resource"), dict):
+        _rename_uri(server, item["resource"])
+    return item
 
 
 def _rename_uri(server: str, item: Json) -> None:

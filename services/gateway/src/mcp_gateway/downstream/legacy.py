@@ -7,8 +7,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
+from mcp_gateway.downstream.outlet import Outlet
 from mcp_gateway.downstream.parking import CAPABILITY_OF, lacking
 from mcp_gateway.downstream.reply import Channel, Reply
 from mcp_gateway.hub import LISTS_CHANGED, Hub, Listener
@@ -111,6 +113,8 @@ class Legacy:
         session = request.session
         assert session is not None  # only open() makes requests
         request.client = client = _Asking(self, session, channel)
+        if request.method == "tools/call":
+            request.sink = Outlet(channel, identity, partial(self.dressed, request))
         try:
             value = await self.view.handle(request)
             rounds = 0

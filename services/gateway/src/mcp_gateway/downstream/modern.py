@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+from mcp_gateway.downstream.outlet import Outlet
 from mcp_gateway.downstream.parking import CAPABILITY_OF, Parking, ParkingClient, binding_of, undeclared
 from mcp_gateway.downstream.reply import Channel, Reply
 from mcp_gateway.hub import LISTS_CHANGED, Hub, Listener
@@ -133,6 +135,8 @@ class Modern:
             elif request.method == "subscriptions/listen":
                 return await self._listen(identity, request, channel)
             else:
+                if request.method == "tools/call":
+                    request.sink = Outlet(channel, identity, partial(self.dressed, request))
                 value = await self._handle(request, channel)
         except RpcError as failure:
             return _refusal(identity, failure)

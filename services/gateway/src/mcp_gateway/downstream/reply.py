@@ -10,6 +10,7 @@ import orjson
 from mcp_gateway import sse
 from mcp_gateway.net.messages import Response
 from mcp_gateway.net.server import Exchange
+from mcp_gateway.passing import Passing
 from mcp_gateway.protocol import INTERNAL_ERROR, UNWRITABLE, Json, error
 
 KEEPALIVE_SECONDS = 10.0
@@ -46,7 +47,7 @@ class Channel:
         headers: whole header lines of an event stream, beyond the usual ones.
     """
 
-    __slots__ = ("_exchange", "_headers", "_since", "sent", "streams")
+    __slots__ = ("_exchange", "_headers", "_since", "passing", "sent", "streams")
 
     def __init__(self, exchange: Exchange, streams: bool, since: float | None = None, headers: bytes = b"") -> None:
         self._exchange = exchange
@@ -54,6 +55,12 @@ class Channel:
         self._since = time.monotonic() if since is None else since
         self.streams = streams
         self.sent = 0  # bytes of the reply
+        self.passing: Passing | None = None  # what rewrites a result that is passed on
+
+    @property
+    def started(self) -> bool:
+        """Whether the answer has begun."""
+        return self._exchange.started
 
     @property
     def gone(self) -> bool:
@@ -80,14 +87,28 @@ class Channel:
     def keep_alive(self, now: float) -> None:
         """Say something where nothing was said for long, lest something in between give up."""
         silent = now - max(self._since, self._exchange.wrote)
+        if self.passing and self.passing.begun:
+            return  # JSON has no place for it
         if self.streams and not self._exchange.gone and silent > KEEPALIVE_SECONDS:
             self.open()
             self._exchange.put(sse.KEEPALIVE)
+
+    async def pass_on(self, data: bytes) -> None:
+        """Send a part of an answer in JSON, and wait while the client takes what was sent before."""
+        exchange = self._exchange
+        if not exchange.started:
+            exchange.open_stream(b"application/json", STREAM_HEADERS + self._headers)
+        self.sent += len(data)
+        await exchange.send(data)
 
     def finish(self, reply: Reply | None, server: str = "") -> None:
         """Send the reply, which came from ``server``; None ends a stream without one."""
         exchange = self._exchange
         if exchange.gone or exchange.finished:
+            return
+        if self.passing and self.passing.begun:
+            # A part must not be taken for the whole.
+            exchange.finish() if self.passing.done and reply and not reply.failed else exchange.abort()
             return
         if not exchange.started:
             if reply and reply.status == 200 and reply.message is not None and not reply.headers:

@@ -209,6 +209,7 @@ class Connection(asyncio.Protocol):
         self._surplus = False  # more came than was asked for
         self._body: list[bytes] = []
         self._held = 0
+        self._parts = 0  # in which the body came
 
     # -- one exchange ----------------------------------------------------------------------------
 
@@ -305,7 +306,7 @@ class Connection(asyncio.Protocol):
         # Whoever takes the answer may go on with this connection: not while the parser is at work.
         if self._whole:
             self._complete()
-        elif self._streams:
+        elif self._streams or self._is_slow():
             self._hand_on()
         elif not self._headed and self._head_bytes > MAX_HEAD_BYTES:
             self._fail(Broken(f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes"))
@@ -344,6 +345,12 @@ class Connection(asyncio.Protocol):
                 self._pool.distrust()  # the others were kept as long
             why = f": {exc}" if exc else " before the answer was complete"
             self._fail(Broken(f"the connection broke{why}", stale=stale))
+
+    def _is_slow(self) -> bool:
+        """Whether the body comes in several parts; servers often send it apart from the head, but then whole."""
+        if self._body and not self._answer:
+            self._parts += 1
+        return self._parts > 1
 
     def _hand_on(self) -> None:
         """Hand over an answer that is not complete, and from then on what comes of it."""

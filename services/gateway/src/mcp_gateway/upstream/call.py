@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from mcp_gateway.net.client import Answer, Broken, Connection, ExchangeError
+from mcp_gateway.passing import Passing
 from mcp_gateway.protocol import LOG_LEVELS, METHOD_NOT_FOUND, Json, RpcError, error, result
 from mcp_gateway.sessions import Address, Pin
 
@@ -42,6 +43,20 @@ class Client(Protocol):
         """
 
 
+class Sink(Protocol):
+    """Takes a tool's result while it comes."""
+
+    def passing(self, expected: int) -> Passing | None:
+        """What rewrites the answer with this id; None where it has to be held."""
+
+    async def write(self, data: bytes) -> None:
+        """Take what was rewritten."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was taken: then no other answer can be given."""
+
+
 @dataclass(slots=True)
 class Call:
     """One call to a server.
@@ -63,6 +78,7 @@ class Call:
         replica: address of the replica that was asked last.
         fresh: whether it must not go over a connection that was kept.
         begun: the first try, where it was made already.
+        sink: takes the result while it comes, where it need not be held.
     """
 
     method: str
@@ -81,6 +97,7 @@ class Call:
     replica: str = ""
     fresh: bool = False
     begun: Begun | None = None
+    sink: Sink | None = None
 
     def meta(self, identity: int) -> Json:
         """Its ``_meta`` with the gateway's progress token, which is ``identity``, and trace context."""

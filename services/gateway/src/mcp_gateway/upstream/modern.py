@@ -38,7 +38,9 @@ async def request(wire: Wire, replica: Replica, call: Call, changed: Changed) ->
     begun, call.begun = call.begun, None
     identity = begun.identity if begun else wire.next_id()
     relay = Relay(call, identity, changed)
-    answer = await wire.request(replica.url, message(call, identity), lines(call), relay.take, call.fresh, begun)
+    answer = await wire.request(
+        replica.url, message(call, identity), lines(call), relay.take, call.fresh, begun, call.sink
+    )
     if answer.is_refusal():
         failure = answer.message.get("error")
         if not isinstance(failure, dict) or failure.get("code") not in _OWN_ERRORS:

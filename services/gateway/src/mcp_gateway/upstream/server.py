@@ -398,7 +398,7 @@ class Upstream:
                     continue
                 ok = False
                 self._noted(replica, failure)
-                if not call.safe:
+                if not call.safe or (call.sink and call.sink.begun):
                     raise RpcError(
                         UNAVAILABLE, f"server {self.name}: the connection broke, the call may have run ({failure})"
                     ) from failure
@@ -429,7 +429,7 @@ class Upstream:
 
     async def _hedged(self, lane: Lane, call: Call, hedge: Hedge) -> Json:
         """A safe call, sent to a second replica as well when the first takes longer than most calls do."""
-        delay = hedge.delay()
+        delay, call.sink = hedge.delay(), None
         tried: set[str] = set()
         first = asyncio.ensure_future(self._request(lane, call, tried))
         running = {first}

@@ -7,6 +7,7 @@ one POST, and the answer is one JSON object or an event stream that ends with it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -17,11 +18,13 @@ import orjson
 from mcp_gateway.config import Server
 from mcp_gateway.net import client as net
 from mcp_gateway.net.client import Broken, Client, Connection
+from mcp_gateway.passing import Malformed, Passing, Unusual
 from mcp_gateway.protocol import UNAVAILABLE, Json, RpcError, encoded
 from mcp_gateway.sse import TooLarge, events
-from mcp_gateway.upstream.call import Begun
+from mcp_gateway.upstream.call import Begun, Sink
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+_TOO_LARGE = f"an answer of the server is larger than {MAX_MESSAGE_BYTES} bytes"
 SEND_SECONDS = 30.0
 # A stream without requests of ours may be silent for long; servers send comments now and then, or end it.
 STREAM_SECONDS = 3600.0
@@ -124,6 +127,7 @@ class Wire:
         take: Take | None,
         fresh: bool = False,
         begun: Begun | None = None,
+        sink: Sink | None = None,
     ) -> Answer:
         """Send a request and read up to its response.
 
@@ -132,6 +136,7 @@ class Wire:
             take: gets the notifications, and the server's own requests, that precede the response.
             fresh: open a connection for it.
             begun: it was sent already; what came of that.
+            sink: takes the result while it comes, where that can be; the one returned has no content then.
 
         Raises:
             net.ExchangeError: the exchange failed.
@@ -143,11 +148,18 @@ class Wire:
             answer = await self._post(url, body, lines, self._server.timeout_seconds, self._server.max_seconds, fresh)
         session_id = answer.headers.get("mcp-session-id")
         if not answer.streams:
-            data = answer.body if answer.body is not None else await answer.read(MAX_MESSAGE_BYTES)
-            if data is None:
-                raise RpcError(UNAVAILABLE, f"an answer of the server is larger than {MAX_MESSAGE_BYTES} bytes")
             if answer.headers.get("content-encoding", "identity") != "identity":
+                answer.close()
                 raise RpcError(UNAVAILABLE, "the server compressed its answer, which nobody asked it to do")
+            data: bytes | None
+            if answer.body is None and answer.status == 200 and sink and (passing := sink.passing(body["id"])):
+                data = await _passed(answer, passing, sink)
+                if passing.done:
+                    return Answer(200, session_id, {"id": body["id"], "result": {**passing.others, "content": []}})
+            else:
+                data = answer.body if answer.body is not None else await answer.read(MAX_MESSAGE_BYTES)
+            if data is None:
+                raise RpcError(UNAVAILABLE, _TOO_LARGE)
             message = _parsed(data)
             _check_identity(message, body["id"])
             return Answer(answer.status, session_id, message)
@@ -227,6 +239,39 @@ def _request(head: bytes, lines: bytes, body: bytes) -> bytes:
     """The bytes of a request."""
     kind = b"content-type: application/json\r\n" if body else b""
     return b"%b%b%bcontent-length: %d\r\n\r\n%b" % (head, lines, kind, len(body), body)
+
+
+async def _passed(answer: net.Answer, passing: Passing, sink: Sink) -> bytes:
+    """Pass an answer on while it comes; what came, where it has to be held after all.
+
+    Raises:
+        net.ExchangeError, RpcError: the client has a part, and will not have the rest.
+    """
+    held: list[bytes] = []
+    size, usual = 0, True
+    try:
+        async for data in answer.chunks():
+            size += len(data)
+            if size > MAX_MESSAGE_BYTES:
+                raise RpcError(UNAVAILABLE, _TOO_LARGE)
+            if usual:
+                with contextlib.suppress(Unusual):
+                    if part := passing.feed(data):
+                        held.clear()
+                        await sink.write(part)
+                        continue
+                    if passing.begun:
+                        continue
+                usual = False
+            held.append(data)
+        if usual:
+            with contextlib.suppress(Unusual):
+                passing.finish()
+    except Malformed as failure:
+        raise Broken(f"the answer is not what it began as: {failure}") from failure
+    finally:
+        answer.close()
+    return b"".join(held)
 
 
 async def _messages(answer: net.Answer) -> AsyncIterator[Json]:
