@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -54,7 +55,7 @@ def passed(text: bytes, cuts: list[int]) -> tuple[bytes, Passing]:
     """The text through a rewriter, in parts."""
     passing = Passing(ID, NEW, item, rest)
     places = [0, *sorted(cut % (len(text) + 1) for cut in cuts), len(text)]
-    out = b"".join(passing.feed(text[a:b]) for a, b in zip(places, places[1:], strict=False))
+    out = b"".join(passing.feed(text[a:b]) for a, b in itertools.pairwise(places))
     passing.finish()
     return out, passing
 

@@ -257,8 +257,13 @@ class Connection(asyncio.Protocol):
         self._taker = None
         self._fail(Broken("given up"))
 
-    def expire(self, now: float) -> None:
-        """End an exchange that is out of time; one whose reader is slow is not the server's fault."""
+    def sweep(self, now: float) -> None:
+        """Hand over what began and does not go on, and end an exchange that is out of time.
+
+        That a reader is slow is not the server's fault.
+        """
+        if self._body and not (self._quiet or self._answer):
+            self._hand_on()
         if now > self.limit or (now > self.deadline and not self._paused):
             self._fail(Silent("no answer in time"))
 
@@ -348,9 +353,8 @@ class Connection(asyncio.Protocol):
 
     def _is_slow(self) -> bool:
         """Whether the body comes in several parts; servers often send it apart from the head, but then whole."""
-        if self._body and not self._answer:
-            self._parts += 1
-        return self._parts > 1
+        self._parts += bool(self._body)
+        return self._parts > 1 and not self._answer
 
     def _hand_on(self) -> None:
         """Hand over an answer that is not complete, and from then on what comes of it."""
@@ -501,7 +505,7 @@ class _Pool:
 
     def sweep(self, now: float) -> None:
         for connection in list(self.busy):
-            connection.expire(now)
+            connection.sweep(now)
         for connection in [c for c in self.idle if c.idle_until <= now]:
             self.idle.remove(connection)
             connection.closed = True

@@ -7,7 +7,6 @@ one POST, and the answer is one JSON object or an event stream that ends with it
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -254,24 +253,25 @@ async def _passed(answer: net.Answer, passing: Passing, sink: Sink) -> bytes:
             size += len(data)
             if size > MAX_MESSAGE_BYTES:
                 raise RpcError(UNAVAILABLE, _TOO_LARGE)
-            if usual:
-                with contextlib.suppress(Unusual):
-                    if part := passing.feed(data):
-                        held.clear()
-                        await sink.write(part)
-                        continue
-                    if passing.begun:
-                        continue
-                usual = False
-            held.append(data)
-        if usual:
-            with contextlib.suppress(Unusual):
-                passing.finish()
+            try:
+                part = passing.feed(data) if usual else b""
+            except Unusual:
+                part, usual = b"", False
+            if part:
+                await sink.write(part)
+            if passing.begun:
+                held.clear()
+            else:
+                held.append(data)
+        try:
+            passing.finish()
+        except Unusual:
+            return b"".join(held)
     except Malformed as failure:
         raise Broken(f"the answer is not what it began as: {failure}") from failure
     finally:
         answer.close()
-    return b"".join(held)
+    return b""
 
 
 async def _messages(answer: net.Answer) -> AsyncIterator[Json]:
