@@ -34,6 +34,7 @@ from mcp_gateway.net.server import Exchange
 from mcp_gateway.principal import Principal
 from mcp_gateway.protocol import BUSY, INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, Json, error
 from mcp_gateway.sessions import Sealer, Session
+from mcp_gateway.states import States
 from mcp_gateway.tracing import Span
 from mcp_gateway.views import Forbidden, Request, View
 
@@ -46,8 +47,10 @@ log = logging.getLogger("mcp_gateway.access")
 class Shared:
     """What all endpoints share; the configuration is replaced when it changes."""
 
-    def __init__(self, config: Config, metrics: Metrics, client: Client, address: str) -> None:
+    def __init__(self, config: Config, metrics: Metrics, client: Client, address: str, states: States) -> None:
         self.config = config
+        self.states = states
+        self.peers: peers.Peers | None = None
         self.client = client
         self.address = address  # what other gateway replicas know this one by
         self.auth = Authenticator(config.auth)
@@ -85,7 +88,7 @@ class Endpoint:
         self._shared = shared
         self._label = path.split("/")[2] if path != "/mcp" else "*"
         self._modern = Modern(view, parking, hub)
-        self._legacy = Legacy(view, sealer, hub, shared.address)
+        self._legacy = Legacy(view, sealer, hub, shared.address, shared.states)
         # Calls in flight of sessions, by session and request id: what clients of 2025 may cancel.
         self._running: dict[tuple[str, Any], asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -327,10 +330,15 @@ class Endpoint:
         """2025-11-25 basic/utilities/cancellation: only what the same session runs."""
         session = self._legacy.session(None, headers, principal)
         identity = params.get("requestId") if isinstance(params, dict) else None
-        if isinstance(session, Session) and isinstance(identity, str | int):
-            task = self._running.get((session.id, identity))
-            if task:
-                task.cancel()
+        if not isinstance(session, Session) or not isinstance(identity, str | int):
+            return
+        if not self.cancel(session.id, identity) and self._shared.peers:
+            self._shared.peers.cancel(self._path, session.id, identity)
+
+    def cancel(self, session: str, identity: Any) -> bool:
+        """Cancel a call of a session's; returns whether it ran here."""
+        task = self._running.get((session, identity))
+        return task is not None and task.cancel()
 
     # -- batches ---------------------------------------------------------------------------------
 

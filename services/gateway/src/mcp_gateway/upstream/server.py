@@ -38,7 +38,7 @@ from mcp_gateway.upstream.budget import Hedge, RetryBudget
 from mcp_gateway.upstream.call import Call, Changed
 from mcp_gateway.upstream.call import Client as CallClient
 from mcp_gateway.upstream.health import HealthChecks
-from mcp_gateway.upstream.legacy import LegacySessions, UpstreamSession
+from mcp_gateway.upstream.legacy import LegacySessions, Repinned, UpstreamSession
 from mcp_gateway.upstream.pools import Pool, Pools
 from mcp_gateway.upstream.replicas import Replica, Replicas
 from mcp_gateway.upstream.watch import Watch
@@ -452,6 +452,14 @@ class Upstream:
         """
         session = UpstreamSession(address.url, address.version, address.session or None)
         await self._wire.send(address.url, {**response, "id": address.id}, session.headers())
+
+    def follow_sessions(self, repinned: Repinned) -> None:
+        """Tell of each session that is opened for a client session, so that other gateway replicas can use it."""
+        self._sessions.repinned = repinned
+
+    def adopt(self, key: str, pin: Pin) -> None:
+        """Another gateway replica opened this session for the key."""
+        self._sessions.adopt(key, pin)
 
     def end_session(self, key: str, pin: Pin | None) -> None:
         """A client session is over."""

@@ -1,0 +1,308 @@
+"""What clients of 2025 set in their sessions after ``initialize``: the same on every gateway replica that is told.
+
+The sealed session id carries what was known when it was made. The rest is here: the log level, subscriptions, the
+sessions that took the place of lost ones at sticky servers, and which sessions have ended. Each of these fields is a
+register of its own, and the last write wins: what replicas tell each other (``news``, ``learn``) may come twice, late
+and in any order. A write is stamped with the clock, or one more than the latest stamp known, and with its replica.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from mcp_gateway.hub import Hub, Listener
+from mcp_gateway.protocol import INVALID_REQUEST, LOG_LEVELS, Json, RpcError
+from mcp_gateway.sessions import Pin, Sealer, Session
+
+MAX_STATES = 10_000
+# Of all subscriptions of a session, those given up not long ago among them.
+MAX_RESOURCE_CHARS = 64 * 1024
+# Replicas that are met get what changed within this time: longer than any of them stays unnoticed.
+RECENT_SECONDS = 600.0
+MAX_RECENT = 10_000
+SWEEP_SECONDS = 60.0
+MAX_STAMP = 2**62
+
+Stamp = tuple[int, str]  # microseconds since the epoch, or later; and the replica
+Field = tuple[str, ...]  # ("level",), ("resource", server, its URI) or ("pin", server)
+LEVEL: Field = ("level",)
+
+
+@dataclass(eq=False)
+class State:
+    """One session's.
+
+    Attributes:
+        expires: when the session ends by itself, in seconds since the epoch.
+        level: least severity of log messages wanted; None where the client never said.
+        resources: subscriptions: server and the server's URI, to the URI as the client knows it.
+        pins: sessions at sticky servers that took the place of those in the session id, by server.
+        stamps: the latest write of each field, of those given up as well.
+        listeners: its open streams, here.
+        ended: set when the session is ended.
+    """
+
+    principal: str
+    expires: int
+    level: str | None = None
+    resources: dict[tuple[str, str], str] = field(default_factory=dict)
+    pins: dict[str, Pin] = field(default_factory=dict)
+    stamps: dict[Field, Stamp] = field(default_factory=dict)
+    listeners: list[Listener] = field(default_factory=list)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def value(self, name: Field) -> Any:
+        """A field as JSON; None for what is not, or was given up."""
+        if name == LEVEL:
+            return self.level
+        if name[0] == "resource":
+            return self.resources.get((name[1], name[2]))
+        pin = self.pins.get(name[1])
+        return [pin.url, pin.id, pin.version] if pin else None
+
+    def put(self, name: Field, value: Any) -> None:
+        """Set a field to what ``value`` gave."""
+        if name == LEVEL:
+            self.level = value
+        elif name[0] == "resource":
+            key = (name[1], name[2])
+            if value is None:
+                self.resources.pop(key, None)
+            else:
+                self.resources[key] = value
+        elif value is None:
+            self.pins.pop(name[1], None)
+        else:
+            self.pins[name[1]] = Pin(*value)
+
+    def trim(self) -> bool:
+        """Forget the oldest subscriptions that were given up; returns whether the others are few enough."""
+        names = [name for name in self.stamps if name[0] == "resource"]
+        size = sum(len(name[2]) + len(self.resources.get((name[1], name[2]), "")) for name in names)
+        given_up = [name for name in names if (name[1], name[2]) not in self.resources]
+        for name in sorted(given_up, key=lambda name: self.stamps[name]):
+            if size <= MAX_RESOURCE_CHARS:
+                break
+            size -= len(name[2])
+            del self.stamps[name]
+        return size <= MAX_RESOURCE_CHARS
+
+
+class States:
+    """All sessions' states, the least recently used forgotten first.
+
+    Attributes:
+        replica: names this gateway replica's writes.
+        tell: takes the id of a session with news for the other replicas.
+        pinned: takes server, session key and pin where another replica opened a new session at a sticky server.
+        over: takes the session key where another replica was told that the session ended.
+    """
+
+    def __init__(self, sealer: Sealer, hub: Hub, clock: Callable[[], float] = time.time) -> None:
+        self.replica = os.urandom(6).hex()
+        self.tell: Callable[[str], None] = lambda _session: None
+        self.pinned: Callable[[str, str, Pin], None] = lambda _server, _key, _pin: None
+        self.over: Callable[[str], None] = lambda _key: None
+        self._sealer = sealer
+        self._hub = hub
+        self._clock = clock
+        self._states: OrderedDict[str, State] = OrderedDict()
+        self._principals: OrderedDict[str, str] = OrderedDict()  # of ended sessions, while that is news
+        self._recent: OrderedDict[str, float] = OrderedDict()
+        self._latest = 0
+        self._swept = clock()
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    # -- this replica's clients ------------------------------------------------------------------
+
+    def find(self, session: str) -> State | None:
+        """The state of a session that has one."""
+        state = self._states.get(session)
+        if state:
+            self._states.move_to_end(session)
+        return state
+
+    def of(self, session: Session) -> State:
+        """The state of a session, made where there is none."""
+        return self._of(session.id, session.principal, self._sealer.expires(session))
+
+    def _of(self, session: str, principal: str, expires: int) -> State:
+        if state := self.find(session):
+            return state
+        self._sweep()
+        state = self._states[session] = State(principal, expires)
+        while len(self._states) > MAX_STATES:
+            self._states.popitem(last=False)
+        return state
+
+    def set_level(self, session: Session, level: str) -> None:
+        """The least severity of log messages that the client wants from now on."""
+        self._write(session, {LEVEL: level})
+
+    def subscribe(self, session: Session, resources: dict[tuple[str, str], str], *, wanted: bool) -> None:
+        """Resources that the client wants to hear of, or no more.
+
+        Raises:
+            RpcError: the session holds as many as it may.
+        """
+        state = self.of(session)
+        changes: dict[Field, Any] = {("resource", *key): uri if wanted else None for key, uri in resources.items()}
+        before = {name: state.value(name) for name in changes}
+        for name, value in changes.items():
+            state.put(name, value)
+            state.stamps.setdefault(name, (0, ""))
+        if not state.trim() and wanted:
+            for name, value in before.items():
+                state.put(name, value)
+                if value is None:
+                    state.stamps.pop(name, None)
+            raise RpcError(
+                INVALID_REQUEST,
+                f"the session's subscriptions are longer than {MAX_RESOURCE_CHARS} characters; unsubscribe from some",
+            )
+        self._write(session, changes)
+
+    def repin(self, server: str, key: str, pin: Pin) -> bool:
+        """A new session was opened at a sticky server; returns whether it is one that other replicas should use."""
+        session = self._sealer.session(key.rpartition("/")[2])
+        if session is None or key_of(session.principal, session.id) != key:
+            return False  # a client of 2026, or a session that is being opened: its id will carry the pin
+        self._write(session, {("pin", server): [pin.url, pin.id, pin.version]})
+        return True
+
+    def end(self, session: Session) -> None:
+        """The client ended its session."""
+        self._sealer.end(session.id, self._sealer.expires(session))
+        self._end(session.id, session.principal)
+        self.tell(session.id)
+
+    def _end(self, session: str, principal: str) -> None:
+        if state := self._states.pop(session, None):
+            state.ended.set()
+        self._principals[session] = principal
+        while len(self._principals) > MAX_STATES:
+            self._principals.popitem(last=False)
+        self._noted(session)
+
+    def _write(self, session: Session, fields: dict[Field, Any]) -> None:
+        state = self.of(session)
+        self._latest = max(self._latest + 1, int(self._clock() * 1e6))
+        for name, value in fields.items():
+            state.put(name, value)
+            state.stamps[name] = (self._latest, self.replica)
+        self._changed(session.id, state, fields.keys())
+        self.tell(session.id)
+
+    def _changed(self, session: str, state: State, names: Any) -> None:
+        self._noted(session)
+        if any(name[0] == "resource" for name in names):
+            for listener in state.listeners:
+                self._hub.change(listener, dict(state.resources))
+
+    # -- other replicas --------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[str]:
+        """The ids of all sessions that there is something to tell of."""
+        yield from list(self._principals)
+        yield from list(self._states)
+
+    def recent(self) -> list[str]:
+        """The ids of those of which something changed of late."""
+        oldest = self._clock() - RECENT_SECONDS
+        return [session for session, changed in self._recent.items() if changed >= oldest]
+
+    def news(self, session: str) -> Json | None:
+        """What another replica must know of a session; None for nothing."""
+        until = self._sealer.ended_until(session)
+        if until is not None and session in self._principals:
+            return {"session": session, "principal": self._principals[session], "expires": until, "ended": True}
+        state = self._states.get(session)
+        if state is None or not state.stamps:
+            return None
+        fields = [[name, state.value(name), *stamp] for name, stamp in state.stamps.items()]
+        return {"session": session, "principal": state.principal, "expires": state.expires, "fields": fields}
+
+    def learn(self, news: Json) -> None:
+        """Take what another replica tells; what is older than what is known changes nothing.
+
+        Raises:
+            ValueError: it is not what ``news`` gives.
+        """
+        session, principal, expires = news.get("session"), news.get("principal"), news.get("expires")
+        if not (isinstance(session, str) and isinstance(principal, str) and isinstance(expires, int)):
+            raise ValueError("session, principal or expires is missing")
+        expires = min(expires, self._sealer.latest_end())
+        if expires <= self._clock() or self._sealer.ended_until(session) is not None:
+            return
+        if news.get("ended") is True:
+            self._sealer.end(session, expires)
+            self._end(session, principal)
+            self.over(key_of(principal, session))
+            return
+        fields = [_field(item) for item in news["fields"]] if isinstance(news.get("fields"), list) else []
+        known = self._states.get(session)
+        stamps = known.stamps if known else {}
+        fresh = [(name, value, stamp) for name, value, stamp in fields if stamp > stamps.get(name, (0, ""))]
+        if not fresh:
+            return
+        state = self._of(session, principal, expires)
+        for name, value, stamp in fresh:
+            state.put(name, value)
+            state.stamps[name] = stamp
+            self._latest = max(self._latest, stamp[0])
+        state.trim()
+        self._changed(session, state, [name for name, _, _ in fresh])
+        for name, value, _ in fresh:
+            if name[0] == "pin" and value is not None:
+                self.pinned(name[1], key_of(principal, session), Pin(*value))
+
+    def _noted(self, session: str) -> None:
+        self._recent[session] = self._clock()
+        self._recent.move_to_end(session)
+        while len(self._recent) > MAX_RECENT:
+            self._recent.popitem(last=False)
+
+    def _sweep(self) -> None:
+        """Forget sessions whose time is over."""
+        now = self._clock()
+        if now - self._swept < SWEEP_SECONDS:
+            return
+        self._swept = now
+        for session in [session for session, state in self._states.items() if state.expires <= now]:
+            self._states.pop(session).ended.set()
+        for session in [session for session in self._principals if self._sealer.ended_until(session) is None]:
+            del self._principals[session]
+
+
+def key_of(principal: str, session: str) -> str:
+    """What sessions at sticky servers are kept by (``views.session_key``)."""
+    return f"{principal}/{session}"
+
+
+def _field(item: Any) -> tuple[Field, Any, Stamp]:
+    """A field as ``news`` gives it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match item:
+        case [["level"], str() as level, int() as at, str() as replica] if level in LOG_LEVELS:
+            name: Field = LEVEL
+            value: Any = level
+        case [["resource", str() as server, str() as uri], (str() | None) as value, int() as at, str() as replica]:
+            name = ("resource", server, uri)
+        case [["pin", str() as server], [str(), str(), str()] as value, int() as at, str() as replica]:
+            name = ("pin", server)
+        case _:
+            raise ValueError(f"no field of a session: {str(item)[:200]}")
+    if not 0 < at < MAX_STAMP:
+        raise ValueError(f"no time: {at}")
+    return name, value, (at, replica[:64])
