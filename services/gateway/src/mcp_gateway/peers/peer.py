@@ -84,9 +84,9 @@ class Peer:
         return bool(self._sessions or self._cancels)
 
     @property
-    def owed(self) -> bool:
-        """Whether it is there, and something on its way to it."""
-        return self.met and not self.failing and self.pending
+    def well(self) -> bool:
+        """Whether it is another replica, and takes what it is told."""
+        return self.met and not self.failing and not self.itself
 
     def tell(self, session: str) -> None:
         """There is news of a session."""

@@ -72,6 +72,8 @@ class Peers:
         self._learning = asyncio.Lock()
         self._started = 0.0
         states.tell = self.tell
+        metrics.peers.labels("known").set_function(lambda: sum(not peer.itself for peer in self._peers.values()))
+        metrics.peers.labels("reachable").set_function(lambda: sum(peer.well for peer in self._peers.values()))
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -96,12 +98,6 @@ class Peers:
         for url in random.sample(fresh, len(fresh)):  # replicas that start do not all ask the same one first
             peer = self._peers[url] = Peer(url, self, self._client, self._envelope)
             self._runs[url] = asyncio.ensure_future(peer.run())
-        self._count()
-
-    def _count(self) -> None:
-        others = [peer for peer in self._peers.values() if not peer.itself]
-        self._metrics.peers.labels("known").set(len(others))
-        self._metrics.peers.labels("reachable").set(sum(peer.met and not peer.failing for peer in others))
 
     @property
     def ready(self) -> bool:
@@ -116,7 +112,7 @@ class Peers:
         """Tell what is left to tell, and be gone."""
         deadline = time.monotonic() + FAREWELL_SECONDS
         # An event for each message sent would be for this alone.
-        while time.monotonic() < deadline and any(p.owed for p in self._peers.values()):  # noqa: ASYNC110
+        while time.monotonic() < deadline and any(p.well and p.pending for p in self._peers.values()):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         tasks = [*self._runs.values(), *self._tasks]
         for task in tasks:
@@ -163,7 +159,6 @@ class Peers:
     def told(self, outcome: str) -> None:
         """A message was ``sent`` or has ``failed``."""
         self._metrics.peer_messages.labels(outcome).inc()
-        self._count()
 
     async def catch_up(self, peer: Peer) -> None:
         """Learn what the peer knows, where that is not known yet: one replica that has it all is enough."""
