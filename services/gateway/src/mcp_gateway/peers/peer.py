@@ -79,9 +79,9 @@ class Peer:
         self._wake.set()
 
     @property
-    def pending(self) -> bool:
-        """Whether there is something that it was not told yet."""
-        return bool(self._sessions or self._cancels)
+    def pending(self) -> int:
+        """How many things it was not told yet."""
+        return len(self._sessions) + len(self._cancels)
 
     @property
     def well(self) -> bool:
