@@ -255,7 +255,7 @@ def test_news_never_live_longer_than_a_session_does() -> None:
 )
 def test_what_is_no_news_changes_nothing(news: Json) -> None:
     replica = Replica()
-    with pytest.raises(ValueError, match="missing|no field|no time"):
+    with pytest.raises(ValueError, match=r"missing|no field|no time"):
         replica.states.learn(news)
     assert len(replica.states) == 0
 

@@ -102,7 +102,7 @@ class Peer:
 
     async def run(self) -> None:
         """Tell it what comes up, until cancelled; one that fails is asked again ever more rarely."""
-        failures = 0
+        failures, said = 0, ""
         while not self.itself:
             await self._wake.wait()
             try:
@@ -112,15 +112,16 @@ class Peer:
                     await self._send()
             except (OSError, Refused) as failure:
                 self.tried = self.failing = True
-                if failures == 0:
-                    log.warning("a peer cannot be told", extra={"peer": self.url, "error": str(failure)})
+                if str(failure) != said:
+                    said = str(failure)
+                    log.warning("a peer cannot be told", extra={"peer": self.url, "error": said})
                 self._fellow.told("failed")
                 await asyncio.sleep(min(MAX_RETRY_SECONDS, RETRY_SECONDS * 2**failures) * random.uniform(0.8, 1.2))
                 failures = min(failures + 1, 10)
                 continue
             if failures:
                 log.warning("the peer is told again", extra={"peer": self.url})
-            self.failing, failures = False, 0
+            self.failing, failures, said = False, 0, ""
             if not self.pending:
                 self._wake.clear()
 
