@@ -30,8 +30,9 @@ SWEEP_SECONDS = 60.0
 MAX_STAMP = 2**62
 
 Stamp = tuple[int, str]  # microseconds since the epoch, or later; and the replica
-Field = tuple[str, ...]  # ("level",), ("resource", server, its URI) or ("pin", server)
+Field = tuple[str, ...]  # ("level",), ("stream",), ("resource", server, its URI) or ("pin", server)
 LEVEL: Field = ("level",)
+STREAM: Field = ("stream",)
 
 
 @dataclass(eq=False)
@@ -41,6 +42,7 @@ class State:
     Attributes:
         expires: when the session ends by itself, in seconds since the epoch.
         level: least severity of log messages wanted; None where the client never said.
+        stream: the gateway replica with the session's latest stream; None for none.
         resources: subscriptions: server and the server's URI, to the URI as the client knows it.
         pins: sessions at sticky servers that took the place of those in the session id, by server.
         stamps: the latest write of each field, of those given up as well.
@@ -51,6 +53,7 @@ class State:
     principal: str
     expires: int
     level: str | None = None
+    stream: str | None = None
     resources: dict[tuple[str, str], str] = field(default_factory=dict)
     pins: dict[str, Pin] = field(default_factory=dict)
     stamps: dict[Field, Stamp] = field(default_factory=dict)
@@ -61,6 +64,8 @@ class State:
         """A field as JSON; None for what is not, or was given up."""
         if name == LEVEL:
             return self.level
+        if name == STREAM:
+            return self.stream
         if name[0] == "resource":
             return self.resources.get((name[1], name[2]))
         pin = self.pins.get(name[1])
@@ -70,6 +75,8 @@ class State:
         """Set a field to what ``value`` gave."""
         if name == LEVEL:
             self.level = value
+        elif name == STREAM:
+            self.stream = value
         elif name[0] == "resource":
             key = (name[1], name[2])
             if value is None:
@@ -101,6 +108,7 @@ class States:
         replica: names this gateway replica's writes.
         tell: takes the id of a session with news for the other replicas.
         pinned: takes server, session key and pin where another replica opened a new session at a sticky server.
+        alive: whether another replica is well, as far as is known.
         over: takes the session key where another replica was told that the session ended.
     """
 
@@ -109,6 +117,7 @@ class States:
         self.tell: Callable[[str], None] = lambda _session: None
         self.pinned: Callable[[str, str, Pin], None] = lambda _server, _key, _pin: None
         self.over: Callable[[str], None] = lambda _key: None
+        self.alive: Callable[[str], bool] = lambda _replica: False
         self._sealer = sealer
         self._hub = hub
         self._clock = clock
@@ -146,6 +155,22 @@ class States:
     def set_level(self, session: Session, level: str) -> None:
         """The least severity of log messages that the client wants from now on."""
         self._write(session, {LEVEL: level})
+
+    def set_stream(self, session: Session, *, opened: bool) -> None:
+        """The client opened a stream here, or its last one here has ended."""
+        if opened:
+            self._write(session, {STREAM: self.replica})
+        elif self.of(session).stream == self.replica:
+            self._write(session, {STREAM: None})
+
+    def speaks(self, state: State) -> bool:
+        """Whether it is this replica's stream that the session's messages go to."""
+        return state.stream in (None, self.replica) or not self.alive(state.stream)
+
+    def pin(self, session: Session, server: str) -> Pin | None:
+        """The client session's own session at a sticky server, as of now."""
+        state = self.find(session.id)
+        return (state.pins.get(server) if state else None) or session.pins.get(server)
 
     def subscribe(self, session: Session, resources: dict[tuple[str, str], str], *, wanted: bool) -> None:
         """Resources that the client wants to hear of, or no more.
@@ -297,6 +322,8 @@ def _field(item: Any) -> tuple[Field, Any, Stamp]:
         case [["level"], str() as level, int() as at, str() as replica] if level in LOG_LEVELS:
             name: Field = LEVEL
             value: Any = level
+        case [["stream"], (str() | None) as value, int() as at, str() as replica]:
+            name = STREAM
         case [["resource", str() as server, str() as uri], (str() | None) as value, int() as at, str() as replica]:
             name = ("resource", server, uri)
         case [["pin", str() as server], [str(), str(), str()] as value, int() as at, str() as replica]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
@@ -168,6 +169,42 @@ def test_a_subscription_outlives_its_replica(
         assert stream.next()["params"]["uri"] == "new+test://lasting"
 
 
+@pytest.mark.requirement("MCP25-STREAM-01")
+def test_of_two_streams_at_two_replicas_the_latest_gets_each_message(
+    launch: Launch, fleet: list[Json], both: tuple[Server2026, Server2025], tmp_path: Path
+) -> None:
+    family = Family(launch, tmp_path, fleet)
+    client, server = family.client(0, "/servers/new/mcp"), both[0]
+    uris = [f"test://stream/{number}" for number in range(4)]
+    witness = family.client(0, "/servers/new/mcp")
+    for uri in uris:
+        client.ask("resources/subscribe", {"uri": uri})
+        witness.ask("resources/subscribe", {"uri": uri})
+
+    def say(index: int, count: int) -> str:
+        """The URI that so many gateways that listen were told of."""
+        until(lambda: listened(server, uris[index], count), "the gateways listen")
+        family.settle()
+        tell(server, uris[index])
+        assert witnessed.next()["params"]["uri"] == uris[index], "the first replica has heard of it"
+        return uris[index]
+
+    with witness.listen() as witnessed, client.listen() as first:
+        with family.at(1, client).listen() as second:
+            told = say(0, 2)
+            assert second.next()["params"]["uri"] == told
+        until(lambda: not listened(server, uris[0], 2), "the second stream is gone")
+        told = say(1, 1)
+        assert first.next()["params"]["uri"] == told, "the first has not had what the second had"
+        with family.at(1, client).listen() as second:
+            told = say(2, 2)
+            assert second.next()["params"]["uri"] == told
+            family.kill(1)
+        wait_until(lambda: family.metric(0, 'peers{state="reachable"}') == 0, "the death is noticed")
+        told = say(3, 1)
+        assert first.next()["params"]["uri"] == told
+
+
 # -- ends and cancellations --------------------------------------------------------------------------------------------
 
 
@@ -228,17 +265,26 @@ def counted(client: Client2025) -> tuple[str, int]:
     return session, int(count)
 
 
-@pytest.mark.parametrize("seen", [False, True], ids=["new to the other", "used by both"])
-def test_a_session_opened_anew_is_used_by_all(launch: Launch, tmp_path: Path, seen: bool) -> None:
-    """Its server's replica is killed; the gateway that notices opens another session, and the others go on in it."""
+@pytest.mark.parametrize("other", ["new to it", "has called", "listens"])
+def test_a_session_opened_anew_is_used_by_all(launch: Launch, tmp_path: Path, other: str) -> None:
+    """Its server's replicas are killed; the gateway that notices opens another session, and the others go on in it."""
     script, ports = str(TESTS / "servers" / "counting.py"), [free_port(), free_port()]
     counting = {port: launch(sys.executable, script, str(port), port=port) for port in ports}
     urls = [f"http://127.0.0.1:{port}/mcp" for port in ports]
     family = Family(launch, tmp_path, [{"name": "held", "urls": urls, "sessions": "sticky"}], size=3)
     client = family.client(0, "/servers/held/mcp")
     first, count = counted(client)
-    if seen:
+    if other != "new to it":
         assert counted(family.at(1, client)) == (first, count + 1)
+    with family.at(1, client).listen() if other == "listens" else contextlib.nullcontext():
+        _lose_and_go_on(launch, family, client, counting, first)
+
+
+def _lose_and_go_on(
+    launch: Launch, family: Family, client: Client2025, counting: dict[int, Running], first: str
+) -> None:
+    script, ports = str(TESTS / "servers" / "counting.py"), list(counting)
+    urls = [f"http://127.0.0.1:{port}/mcp" for port in ports]
     for running in counting.values():  # both: the second may hold the session
         running.stop(signal.SIGKILL)
     for port in ports:
@@ -248,9 +294,10 @@ def test_a_session_opened_anew_is_used_by_all(launch: Launch, tmp_path: Path, se
         answer = client.call("count")
         return counted(client) if "result" in answer else None
 
-    second, count = wait_until(again, "the server is back")
+    wait_until(again, "the server is back")
+    family.settle()  # where both noticed, they agree on one of two
+    second, count = counted(client)
     assert second != first
-    family.settle()
     assert counted(family.at(1, client)) == (second, count + 1)
     family.kill(0)
     family.again(0)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import threading
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -39,7 +40,15 @@ class Handling(BaseHTTPRequestHandler):
             self.say(200, {"jsonrpc": "2.0", "id": message["id"], "result": result})
 
     def do_GET(self) -> None:
-        self.say(405)
+        """A stream without a message, up to the end of the process."""
+        if self.headers.get("mcp-session-id", "") not in counts:
+            self.say(404)
+            return
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.end_headers()
+        self.wfile.flush()
+        threading.Event().wait()
 
     def do_DELETE(self) -> None:
         known = counts.pop(self.headers.get("mcp-session-id", ""), None)

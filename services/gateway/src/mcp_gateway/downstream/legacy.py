@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from mcp_gateway.downstream.parking import CAPABILITY_OF, lacking
@@ -185,20 +186,23 @@ class Legacy:
         """GET: the session's stream for what belongs to no request (basic/transports, "Listening for Messages")."""
 
         def put(method: str, params: Json) -> None:
-            # Each message goes to one stream only (basic/transports, "Multiple Connections").
-            if state.listeners and state.listeners[-1] is listener:
+            # Each message goes to one stream only (basic/transports, "Multiple Connections"): the latest.
+            if state.listeners and state.listeners[-1] is listener and self._states.speaks(state):
                 message: Json = {"jsonrpc": "2.0", "method": method}
                 channel.put({**message, "params": params} if params else message)
 
         state = self._states.of(session)
         listener = Listener(self._view.servers_of(principal), put, frozenset(LISTS_CHANGED), dict(state.resources))
         state.listeners.append(listener)
+        self._states.set_stream(session, opened=True)
         self._hub.add(listener)
         channel.open()
         client = _Asking(self, session, channel)
         pinned = [
-            asyncio.ensure_future(upstream.relay(key, pin, session.capabilities, client))
-            for upstream, key, pin in self._view.pinned(session)
+            asyncio.ensure_future(
+                upstream.relay(key, partial(self._states.pin, session, upstream.name), session.capabilities, client)
+            )
+            for upstream, key, _ in self._view.pinned(session)
         ]
         waiting = [asyncio.ensure_future(state.ended.wait()), asyncio.ensure_future(self._view.closing())]
         try:
@@ -211,6 +215,8 @@ class Legacy:
             self._hub.remove(listener)
             if listener in state.listeners:
                 state.listeners.remove(listener)
+            if not state.listeners and not state.ended.is_set():
+                self._states.set_stream(session, opened=False)
 
     # -- questions of servers --------------------------------------------------------------------
 

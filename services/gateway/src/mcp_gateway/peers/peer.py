@@ -7,6 +7,7 @@ sessions that there is news of: however long a replica is away, that is bounded,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -33,6 +34,8 @@ SILENCE_SECONDS = 2.0
 TOTAL_SECONDS = 30.0
 RETRY_SECONDS = 0.1
 MAX_RETRY_SECONDS = 5.0
+# How soon the death of a peer is noticed that there is nothing to tell.
+GREET_SECONDS = 2.0
 
 log = logging.getLogger("mcp_gateway.peers")
 
@@ -61,6 +64,7 @@ class Peer:
     """Another replica, or this one under an address of its own.
 
     Attributes:
+        replica: its name, once met.
         tried: whether it was asked at least once, whatever came of it.
         met: whether it answered, and knows of what changed before.
         itself: whether it is this replica.
@@ -69,6 +73,7 @@ class Peer:
 
     def __init__(self, url: str, fellow: Fellow, client: Client, envelope: Envelope) -> None:
         self.url = url
+        self.replica = ""
         self.tried = self.met = self.itself = self.failing = False
         self._fellow = fellow
         self._client = client
@@ -104,8 +109,12 @@ class Peer:
         """Tell it what comes up, until cancelled; one that fails is asked again ever more rarely."""
         failures, said = 0, ""
         while not self.itself:
-            await self._wake.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(GREET_SECONDS):
+                    await self._wake.wait()
             try:
+                if self.met and not self.pending:
+                    await self._greet()
                 if not self.met:
                     await self._meet()
                 while self.pending and not self.itself:
@@ -126,13 +135,21 @@ class Peer:
                 self._wake.clear()
 
     async def _meet(self) -> None:
-        answer = await self.ask({})
-        self.itself = answer.get("replica") == self._fellow.replica
+        await self._greet()
+        self.itself = self.replica == self._fellow.replica
         if not self.itself:
             await self._fellow.catch_up(self)
             for session in self._fellow.recent():
                 self.tell(session)
         self.tried = self.met = True
+
+    async def _greet(self) -> None:
+        """Hear that it is there, and which it is."""
+        replica = str((await self.ask({})).get("replica"))
+        if self.met and replica != self.replica:
+            self.met = False  # another in its place
+            self._wake.set()
+        self.replica = replica
 
     async def _send(self) -> None:
         """Tell it a part of what is pending, the oldest first."""

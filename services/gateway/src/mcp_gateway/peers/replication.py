@@ -71,7 +71,7 @@ class Peers:
         self._learnt = False  # all that another replica knew
         self._learning = asyncio.Lock()
         self._started = 0.0
-        states.tell = self.tell
+        states.tell, states.alive = self.tell, self.alive
         metrics.peers.labels("known").set_function(lambda: sum(not peer.itself for peer in self._peers.values()))
         metrics.peers.labels("reachable").set_function(lambda: sum(peer.well for peer in self._peers.values()))
 
@@ -123,6 +123,10 @@ class Peers:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def alive(self, replica: str) -> bool:
+        """Whether a replica is well, as far as is known."""
+        return any(peer.replica == replica and peer.well for peer in self._peers.values())
 
     # -- telling ---------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -417,11 +417,16 @@ class Upstream:
         resources = self.capabilities.get("resources")
         return isinstance(resources, dict) and bool(resources.get("subscribe"))
 
-    async def relay(self, key: str, pin: Pin, capabilities: Json, client: CallClient) -> None:
-        """Hand a client session all that the server says outside of calls, for as long as it listens."""
+    async def relay(self, key: str, latest: Callable[[], Pin | None], capabilities: Json, client: CallClient) -> None:
+        """Hand a client session all that the server says outside of calls, for as long as it listens.
+
+        Args:
+            latest: the pin as of now: another gateway replica may have opened a session meanwhile.
+        """
         pause = RELAY_SECONDS
         while True:
             with contextlib.suppress(RpcError, WrongEra, OSError):
+                pin = latest()
                 call = Call("", {}, session_key=key, pin=pin, log_level=LOG_LEVELS[0], client=client)
                 replica = self._choose(self._main, call, set())
                 if replica and await self._era_of(replica) != MODERN:
