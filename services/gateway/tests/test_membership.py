@@ -130,6 +130,7 @@ def test_a_lot_of_many_parts_is_learnt_whole(monkeypatch: pytest.MonkeyPatch) ->
                 old.states.end(session)
             old.peers.found(set())
             new.peers.found({old.url})
+            assert not new.peers.ready
             await until(lambda: new.peers.ready, "it has learnt all")
             assert all(new.states.news(session.id) == old.states.news(session.id) for session in sessions)
 
@@ -152,6 +153,24 @@ def test_one_that_vanished_is_told_nothing_and_when_it_is_back_what_it_missed() 
             one.peers.cancel("/mcp", session.id, 2)
             await until(lambda: two.cancelled, "it is told")
             assert two.cancelled == [("/mcp", session.id, 2)]
+
+    asyncio.run(check())
+
+
+def test_what_could_not_be_told_is_told_later() -> None:
+    async def check() -> None:
+        async with replicas(2) as (one, two):
+            sessions = [opened() for _ in range(50)]
+            one.peers.found({two.url})
+            await until(lambda: _well(one), "they have met")
+            await two.http.close(0.1)
+            for session in sessions:
+                one.states.set_level(session, "error")
+                await asyncio.sleep(0)
+            await until(lambda: not _well(one), "it is away")
+            two.http = Server(two.peers.take, lambda status, why: Response(status, why.encode()))
+            await two.http.listen("127.0.0.1", two.port)
+            await until(lambda: all(two.level(session) == "error" for session in sessions), "it knows them all")
 
     asyncio.run(check())
 

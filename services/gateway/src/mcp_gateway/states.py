@@ -12,7 +12,7 @@ import asyncio
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -223,10 +223,10 @@ class States:
         for name, value in fields.items():
             state.put(name, value)
             state.stamps[name] = (self._latest, self.replica)
-        self._changed(session.id, state, fields.keys())
+        self._changed(session.id, state, fields)
         self.tell(session.id)
 
-    def _changed(self, session: str, state: State, names: Any) -> None:
+    def _changed(self, session: str, state: State, names: Iterable[Field]) -> None:
         self._noted(session)
         if any(name[0] == "resource" for name in names):
             for listener in state.listeners:
@@ -273,20 +273,22 @@ class States:
             self.over(key_of(principal, session))
             return
         fields = [_field(item) for item in news["fields"]] if isinstance(news.get("fields"), list) else []
-        known = self._states.get(session)
-        stamps = known.stamps if known else {}
-        fresh = [(name, value, stamp) for name, value, stamp in fields if stamp > stamps.get(name, (0, ""))]
-        if not fresh:
+        if not fields:
             return
         state = self._of(session, principal, expires)
-        for name, value, stamp in fresh:
-            state.put(name, value)
-            state.stamps[name] = stamp
-            self._latest = max(self._latest, stamp[0])
+        fresh: dict[Field, Any] = {}
+        for name, value, stamp in fields:
+            if stamp > state.stamps.get(name, (0, "")):
+                fresh[name] = value
+                state.put(name, value)
+                state.stamps[name] = stamp
+                self._latest = max(self._latest, stamp[0])
+        if not fresh:
+            return
         state.trim()
-        self._changed(session, state, [name for name, _, _ in fresh])
-        for name, value, _ in fresh:
-            if name[0] == "pin" and value is not None:
+        self._changed(session, state, fresh)
+        for name, value in fresh.items():
+            if name[0] == "pin":
                 self.pinned(name[1], key_of(principal, session), Pin(*value))
 
     def _noted(self, session: str) -> None:

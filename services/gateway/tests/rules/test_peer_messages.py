@@ -240,6 +240,34 @@ def test_peers_that_misbehave_hold_up_nobody(launch: Launch, fleet: list[Json], 
             stranger.server_close()
 
 
+def test_a_replica_that_starts_is_not_ready_before_it_has_asked(
+    launch: Launch, fleet: list[Json], tmp_path: Path
+) -> None:
+    """But for some seconds at most: nobody here answers."""
+    stranger = _serve(STRANGERS["silent"])
+    (tmp_path / "seal").write_bytes(SEAL)
+    port, path = free_port(), tmp_path / "gateway.yaml"
+    document = {
+        "listen": {"port": port},
+        "servers": fleet,
+        "sessions": {"key_files": [str(tmp_path / "seal")]},
+        "peers": {"urls": [f"http://127.0.0.1:{stranger.server_address[1]}"]},
+    }
+    path.write_text(yaml.safe_dump(document))
+    gateway = launch(sys.executable, "-m", "mcp_gateway", "serve", "--config", str(path), port=port)
+    states: list[tuple[int, str]] = []
+
+    def ready() -> bool:
+        answer = httpx2.get(f"{gateway.url}/readyz")
+        states.append((answer.status_code, answer.text))
+        return answer.status_code == 200
+
+    wait_until(ready, "it is ready")
+    stranger.shutdown()
+    stranger.server_close()
+    assert (503, "waiting for what its peers know") in states
+
+
 def said(replica: Running, url: str) -> bool:
     """Whether its log tells that this peer fails."""
     lines = replica.log.read_text().splitlines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import signal
 import sys
@@ -265,7 +266,7 @@ def counted(client: Client2025) -> tuple[str, int]:
     return session, int(count)
 
 
-@pytest.mark.parametrize("other", ["new to it", "has called", "listens"])
+@pytest.mark.parametrize("other", ["new to it", "has called", "calls as well", "listens"])
 def test_a_session_opened_anew_is_used_by_all(launch: Launch, tmp_path: Path, other: str) -> None:
     """Its server's replicas are killed; the gateway that notices opens another session, and the others go on in it."""
     script, ports = str(TESTS / "servers" / "counting.py"), [free_port(), free_port()]
@@ -277,12 +278,14 @@ def test_a_session_opened_anew_is_used_by_all(launch: Launch, tmp_path: Path, ot
     if other != "new to it":
         assert counted(family.at(1, client)) == (first, count + 1)
     with family.at(1, client).listen() if other == "listens" else contextlib.nullcontext():
-        _lose_and_go_on(launch, family, client, counting, first)
+        callers = [client, family.at(1, client)] if other == "calls as well" else [client]
+        _lose_and_go_on(launch, family, callers, counting, first)
 
 
 def _lose_and_go_on(
-    launch: Launch, family: Family, client: Client2025, counting: dict[int, Running], first: str
+    launch: Launch, family: Family, callers: list[Client2025], counting: dict[int, Running], first: str
 ) -> None:
+    client = callers[0]
     script, ports = str(TESTS / "servers" / "counting.py"), list(counting)
     urls = [f"http://127.0.0.1:{port}/mcp" for port in ports]
     for running in counting.values():  # both: the second may hold the session
@@ -290,11 +293,11 @@ def _lose_and_go_on(
     for port in ports:
         launch(sys.executable, script, str(port), port=port)
 
-    def again() -> tuple[str, int] | None:
-        answer = client.call("count")
-        return counted(client) if "result" in answer else None
+    def again(caller: Client2025) -> bool:
+        return "result" in caller.call("count")
 
-    wait_until(again, "the server is back")
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda caller: wait_until(lambda: again(caller), "the server is back"), callers))
     family.settle()  # where both noticed, they agree on one of two
     second, count = counted(client)
     assert second != first
@@ -308,6 +311,30 @@ def _lose_and_go_on(
         httpx2.post(urls[1], json={"jsonrpc": "2.0", "id": 1, "method": "ping"}, headers={"mcp-session-id": second}),
     )
     assert [answer.status_code for answer in gone] == [404, 404]
+
+
+def test_what_a_server_says_by_itself_comes_by_the_session_that_was_opened_anew(
+    shared: Family, both: tuple[Server2026, Server2025]
+) -> None:
+    """The stream is at one replica, and the other finds that the server has forgotten the session."""
+    client, server = shared.client(0, "/servers/sticky/mcp"), both[1]
+    elsewhere = shared.at(1, client)
+    client.call("long")
+    first = server.one("tools/call").session
+    with elsewhere.listen() as stream:
+        until(lambda: first in server.streams, "the gateway listens")
+        server.sessions.pop(first)
+        client.call("long")
+        second = server.of("tools/call")[-1].session
+        assert second != first
+        shared.settle()
+        listening = next(e for e in reversed(server.received) if e.verb == "GET" and e.session == first)
+        listening.cut()
+        until(lambda: second in server.streams, "the gateway listens again, in the session of now")
+        server.push("notifications/message", [second], level="error", data="by itself")
+        assert stream.next()["params"]["data"] == "by itself"
+        elsewhere.call("long")
+        assert server.of("tools/call")[-1].session == second
 
 
 def test_what_is_set_meanwhile_is_told_to_a_replica_that_comes_back(
