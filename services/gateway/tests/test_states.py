@@ -18,8 +18,9 @@ from mcp_gateway.peers import envelope
 from mcp_gateway.peers.envelope import Envelope, Refused
 from mcp_gateway.peers.peer import MAX_CANCELS, MAX_PENDING, Peer
 from mcp_gateway.protocol import RpcError
+from mcp_gateway.registers import MAX_RESOURCE_CHARS
 from mcp_gateway.sessions import Pin, Sealer, Session
-from mcp_gateway.states import MAX_RESOURCE_CHARS, States
+from mcp_gateway.states import States
 
 TTL = 3600
 KEYS = (b"one",)

@@ -88,13 +88,13 @@ class Peers:
     def found(self, urls: set[str]) -> None:
         """The others, and maybe this one, are at these URLs now."""
         self._looked = True
-        if len(urls) > MAX_PEERS:
-            log.error("too many gateway replicas; some are not told", extra={"found": len(urls), "told": MAX_PEERS})
         wanted = set(sorted(urls)[:MAX_PEERS])
         for url in self._peers.keys() - wanted:
             del self._peers[url]
             self._runs.pop(url).cancel()
         fresh = sorted(wanted - self._peers.keys())
+        if fresh and len(urls) > MAX_PEERS:
+            log.error("too many gateway replicas; some are not told", extra={"found": len(urls), "told": MAX_PEERS})
         for url in random.sample(fresh, len(fresh)):  # replicas that start do not all ask the same one first
             peer = self._peers[url] = Peer(url, self, self._client, self._envelope)
             self._runs[url] = asyncio.ensure_future(peer.run())
