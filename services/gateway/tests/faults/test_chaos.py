@@ -123,8 +123,8 @@ def _balance(launch: Launch, kind: str, directory: Path, ports: list[int]) -> Ru
 
 @pytest.fixture(params=["caddy", "haproxy"])
 def fleet(request: pytest.FixtureRequest, launch: Launch, tmp_path: Path) -> Iterator[Fleet]:
-    """Three gateways with one seal key that know each other, behind a balancer that asks /readyz; three servers with two
-    replicas each."""
+    """Three gateways with one seal key that know each other, behind a balancer that asks /readyz; three servers with
+    two replicas each."""
     if request.param == "haproxy" and not Path("/usr/sbin/haproxy").is_file():
         pytest.fail("haproxy is not installed (apt-get install haproxy)")
     started: list[Process] = []
