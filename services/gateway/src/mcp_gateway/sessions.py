@@ -152,7 +152,11 @@ class Sealer:
         """When a session that begins now ends by itself, in seconds since the epoch."""
         return int(time.time()) + self._ttl
 
-    def end(self, identity: str, until: int) -> None:
+    def end(self, session: Session) -> None:
+        """Refuse the session from now on."""
+        self.refuse(session.id, self.expires(session))
+
+    def refuse(self, identity: str, until: int) -> None:
         """Refuse the session with this id from now on, up to its own end (seconds since the epoch)."""
         self._opened.pop(self._sealed.pop(identity, ""), None)
         self._ended[identity] = until

@@ -130,7 +130,7 @@ class States:
 
     def end(self, session: Session) -> None:
         """The client ended its session."""
-        self._sealer.end(session.id, self._sealer.expires(session))
+        self._sealer.end(session)
         self._end(session.id, session.principal)
         self.tell(session.id)
 
@@ -193,7 +193,7 @@ class States:
         if expires <= self._clock() or self._sealer.ended_until(session) is not None:
             return
         if news.get("ended") is True:
-            self._sealer.end(session, expires)
+            self._sealer.refuse(session, expires)
             self._end(session, principal)
             self.over(key_of(principal, session))
             return
