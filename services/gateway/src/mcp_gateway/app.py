@@ -36,7 +36,8 @@ from mcp_gateway.net.server import Server as HttpServer
 from mcp_gateway.pinning import Pins
 from mcp_gateway.principal import Principal
 from mcp_gateway.protocol import INVALID_REQUEST, Json, error
-from mcp_gateway.sessions import Sealer
+from mcp_gateway.sessions import Pin, Sealer
+from mcp_gateway.states import States
 from mcp_gateway.upstream.server import Commons, Upstream
 from mcp_gateway.views import View
 
@@ -72,12 +73,18 @@ class Gateway:
         self._commons = Commons(config, self._client, self.metrics)
         self._hub = Hub(self._wanted)
         address = peers.own_address(config.host, config.port)
+        self._states = States(self._sealer, self._hub)
+        self._states.pinned, self._states.over = self._pinned, self._over
         self._parking = Parking(self._sealer, address)
         self._closed = asyncio.Event()
         self._answers = Answers()
         self.metrics.fleet.servers = lambda: self._upstreams.values()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._shared = Shared(config, self.metrics, self._client, address)
+        self._shared = Shared(config, self.metrics, self._client, address, self._states)
+        if config.peers.enabled:
+            self._shared.peers = peers.Peers(
+                config.peers, config.session_keys, self._states, self._client, self.metrics, self._cancelled
+            )
         backend = Backend(
             self.status,
             lambda: list(self._shared.errors)[::-1],
@@ -95,6 +102,8 @@ class Gateway:
         self._started = time.monotonic()
         self._shared.audit.start()
         self._apply(self.config)
+        if self._shared.peers:
+            self._shared.peers.start()
         self.background(self._tick())
         self.background(self._keep())
 
@@ -145,6 +154,8 @@ class Gateway:
     def _met(self, server: Server) -> Upstream:
         upstream = Upstream(server, self._commons)
         upstream.changed = partial(self._changed, server.name)
+        if server.sticky and self._shared.peers:
+            upstream.follow_sessions(partial(self._states.repin, server.name))
         upstream.start()
         return upstream
 
@@ -173,6 +184,21 @@ class Gateway:
     def _wanted(self, server: str) -> None:
         if upstream := self._upstreams.get(server):
             upstream.watch(self._hub.resources(server))
+
+    # -- what other replicas tell ----------------------------------------------------------------
+
+    def _pinned(self, server: str, key: str, pin: Pin) -> None:
+        if upstream := self._upstreams.get(server):
+            upstream.adopt(key, pin)
+
+    def _over(self, key: str) -> None:
+        for upstream in self._upstreams.values():
+            if upstream.server.sticky:
+                upstream.end_session(key, None)
+
+    def _cancelled(self, endpoint: str, session: str, identity: Any) -> None:
+        if found := self._endpoints.get(endpoint):
+            found.cancel(session, identity)
 
     def background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run what nobody waits for."""
@@ -217,6 +243,8 @@ class Gateway:
     async def stop(self) -> None:
         """End the background work and the connections."""
         await self.http.close(1.0)
+        if self._shared.peers:
+            await self._shared.peers.stop()
         self._parking.close()
         await self._catalog.pins.refresh()
         for task in list(self._tasks):
@@ -243,6 +271,8 @@ class Gateway:
             exchange.respond(_text(200 if ready else 503, why))
         elif path == "/metrics":
             exchange.respond(Response(200, self.metrics.text(), "text/plain; version=0.0.4; charset=utf-8"))
+        elif path == peers.PATH and self._shared.peers:
+            self._shared.peers.take(exchange)
         elif path == "/status":
             self.background(self._told(exchange))
         elif (document := metadata.document(self.config.auth, path)) is not None:
@@ -296,6 +326,8 @@ class Gateway:
             if not upstream.probed.is_set()
             and age < (READY_GRACE_SECONDS if len(upstream.replicas) else ABSENT_GRACE_SECONDS)
         ]
+        if self._shared.peers and not self._shared.peers.ready:
+            waiting.append("what its peers know")
         if waiting:
             return False, f"waiting for {', '.join(waiting)}"
         return True, "ready"

@@ -31,6 +31,7 @@ from mcp_gateway.net.server import Exchange
 from mcp_gateway.principal import Principal
 from mcp_gateway.protocol import INVALID_REQUEST, PARSE_ERROR, Json, error
 from mcp_gateway.sessions import Sealer, Session
+from mcp_gateway.states import States
 from mcp_gateway.views import Forbidden, Request, View
 
 MAX_BATCH = 100
@@ -41,8 +42,10 @@ MAX_HOSTS = 256
 class Shared:
     """What all endpoints share; the configuration is replaced when it changes."""
 
-    def __init__(self, config: Config, metrics: Metrics, client: Client, address: str) -> None:
+    def __init__(self, config: Config, metrics: Metrics, client: Client, address: str, states: States) -> None:
         self.config = config
+        self.states = states
+        self.peers: peers.Peers | None = None
         self.client = client
         self.address = address  # what other gateway replicas know this one by
         self.auth = Authenticator(config.auth)
@@ -100,7 +103,7 @@ class Endpoint:
         self.shared = shared
         self.label = path.split("/")[2] if path != "/mcp" else "*"
         self._modern = Modern(view, parking, hub)
-        self._legacy = Legacy(view, sealer, hub, shared.address)
+        self._legacy = Legacy(view, sealer, hub, shared.address, shared.states)
         self.running: dict[tuple[str, Any], Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -268,10 +271,17 @@ class Endpoint:
         """2025-11-25 basic/utilities/cancellation: only what the same session runs."""
         session = self._legacy.session(None, headers, principal)
         identity = params.get("requestId") if isinstance(params, dict) else None
-        if isinstance(session, Session) and isinstance(identity, str | int):
-            flight = self.running.get((session.id, identity))
-            if flight:
-                flight.cancel()
+        if not isinstance(session, Session) or not isinstance(identity, str | int):
+            return
+        if not self.cancel(session.id, identity) and self.shared.peers:
+            self.shared.peers.cancel(self._path, session.id, identity)
+
+    def cancel(self, session: str, identity: Any) -> bool:
+        """Cancel a call of a session's; returns whether it ran here."""
+        flight = self.running.get((session, identity))
+        if flight:
+            flight.cancel()
+        return flight is not None
 
     # -- batches ---------------------------------------------------------------------------------
 

@@ -111,6 +111,15 @@ class Metrics:
             ["server"],
             registry=registry,
         )
+        self.peer_messages = Counter(
+            "mcp_gateway_peer_messages",
+            "Messages between the gateway's replicas, by outcome: sent, failed, received, refused.",
+            ["outcome"],
+            registry=registry,
+        )
+        self.peers = Gauge(
+            "mcp_gateway_peers", "Other replicas of the gateway: known, reachable.", ["state"], registry=registry
+        )
         self.reloads = Counter(
             "mcp_gateway_config_reloads",
             "Changed configuration files, by outcome: applied, refused.",

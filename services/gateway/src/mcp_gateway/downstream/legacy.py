@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -30,26 +29,16 @@ from mcp_gateway.protocol import (
     result,
 )
 from mcp_gateway.sessions import Address, Sealer, Session
+from mcp_gateway.states import States
 from mcp_gateway.views import Request, View
 
 # What a client without the header speaks (2025-11-25 basic/transports, "Protocol Version Header").
 ASSUMED_VERSION = "2025-03-26"
 BATCHES = "2025-03-26"  # the only version that has JSON-RPC batches (2025-06-18 changelog)
-MAX_STATES = 10_000
 # A server that never has enough is not asked on for ever.
 MAX_ROUNDS = 10
 QUESTION_SECONDS = 600.0
 QUESTION = "question"
-
-
-@dataclass
-class State:
-    """What a client set in its session: lost with this gateway replica, unless another was told."""
-
-    level: str | None = None
-    resources: dict[tuple[str, str], str] = field(default_factory=dict)
-    listeners: list[Listener] = field(default_factory=list)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Legacy:
@@ -57,14 +46,15 @@ class Legacy:
 
     Args:
         holder: what other gateway replicas know this one by.
+        states: what clients set in their sessions.
     """
 
-    def __init__(self, view: View, sealer: Sealer, hub: Hub, holder: str) -> None:
+    def __init__(self, view: View, sealer: Sealer, hub: Hub, holder: str, states: States) -> None:
         self.view = view
         self._sealer = sealer
         self._hub = hub
         self._holder = holder
-        self._states: OrderedDict[str, State] = OrderedDict()
+        self._states = states
         self._asked: dict[str, asyncio.Future[Json]] = {}
 
     def show(self, view: View) -> None:
@@ -91,21 +81,22 @@ class Legacy:
             return self._responded(body, session)
         if identity is None:
             return Reply(202)  # notifications/initialized and the like: nothing of ours waits for it
-        state = self.state(session)
         if method == "ping":
             return Reply(200, result(identity, {}))
         if method == "logging/setLevel":
-            return self._set_level(identity, params, state)
+            return self._set_level(identity, params, session)
         if method in ("resources/subscribe", "resources/unsubscribe"):
-            return self._subscribe(identity, params, principal, state, wanted=method == "resources/subscribe")
+            return self._subscribe(identity, params, principal, session, wanted=method == "resources/subscribe")
+        state = self._states.find(session.id)
+        level = state.level if state else None
         return Request(
             method,
             params,
             principal,
             session=session,
             capabilities=session.capabilities,
-            log_level=state.level or LOG_LEVELS[0],  # who never set one takes what the server sends by itself
-            set_level=state.level is not None,
+            log_level=level or LOG_LEVELS[0],  # who never set one takes what the server sends by itself
+            set_level=level is not None,
         )
 
     async def answer(self, identity: Any, request: Request, channel: Channel) -> Reply:
@@ -153,18 +144,12 @@ class Legacy:
         if not sealed:
             return Reply(400, error(identity, INVALID_REQUEST, "Mcp-Session-Id is missing; send initialize first"))
         session = self._sealer.open(sealed, principal.name, self.view.name)
-        return session or Reply(
-            404, error(identity, INVALID_REQUEST, "the session is unknown or has ended; send initialize")
-        )
-
-    def state(self, session: Session) -> State:
-        """What the client set in its session."""
-        state = self._states.get(session.id)
-        if state is None:
-            state = self._states[session.id] = State()
-            while len(self._states) > MAX_STATES:
-                self._states.popitem(last=False)
-        return state
+        if session is None:
+            return Reply(404, error(identity, INVALID_REQUEST, "the session is unknown or has ended; send initialize"))
+        state = self._states.find(session.id)
+        if state and state.pins:
+            return replace(session, pins={**session.pins, **state.pins})
+        return session
 
     async def _initialize(self, identity: Any, params: Json, principal: Principal) -> Reply:
         wanted = params.get("protocolVersion")
@@ -184,36 +169,31 @@ class Legacy:
 
     async def end(self, session: Session) -> Reply:
         """DELETE: end the session."""
-        self._sealer.end(session)
-        if state := self._states.pop(session.id, None):
-            state.ended.set()
+        self._states.end(session)
         self.view.end_session(session)
         return Reply(204)
 
     # -- what a session sets ---------------------------------------------------------------------
 
-    def _set_level(self, identity: Any, params: Json, state: State) -> Reply:
+    def _set_level(self, identity: Any, params: Json, session: Session) -> Reply:
         """Remembered here; servers are told with the session's next call, and each call is filtered by it."""
         level = params.get("level")
         if level not in LOG_LEVELS:
             return Reply(200, error(identity, INVALID_PARAMS, f"level {level!r} is none of {', '.join(LOG_LEVELS)}"))
-        state.level = level
+        self._states.set_level(session, level)
         return Reply(200, result(identity, {}))
 
     async def _subscribe(
-        self, identity: Any, params: Json, principal: Principal, state: State, *, wanted: bool
+        self, identity: Any, params: Json, principal: Principal, session: Session, *, wanted: bool
     ) -> Reply:
         """Subscriptions concern the session's streams, those to come as well (2025-11-25 server/resources)."""
         found = self.view.resources_of(principal, [params.get("uri")])
         if not found:
             return Reply(200, error(identity, INVALID_PARAMS, f"Resource not found: {params.get('uri')}"))
-        for key, uri in found.items():
-            if wanted:
-                state.resources[key] = uri
-            else:
-                state.resources.pop(key, None)
-        for listener in state.listeners:
-            self._hub.change(listener, dict(state.resources))
+        try:
+            self._states.subscribe(session, found, wanted=wanted)
+        except RpcError as refusal:
+            return Reply(200, error(identity, refusal.code, refusal.message))
         await self.view.settled({server for server, _ in found})
         return Reply(200, result(identity, {}))
 
@@ -221,20 +201,23 @@ class Legacy:
         """GET: the session's stream for what belongs to no request (basic/transports, "Listening for Messages")."""
 
         def put(method: str, params: Json) -> None:
-            # Each message goes to one stream only (basic/transports, "Multiple Connections").
-            if state.listeners and state.listeners[-1] is listener:
+            # Each message goes to one stream only (basic/transports, "Multiple Connections"): the latest.
+            if state.listeners and state.listeners[-1] is listener and self._states.speaks(state):
                 message: Json = {"jsonrpc": "2.0", "method": method}
                 channel.put({**message, "params": params} if params else message)
 
-        state = self.state(session)
+        state = self._states.of(session)
         listener = Listener(self.view.servers_of(principal), put, frozenset(LISTS_CHANGED), dict(state.resources))
         state.listeners.append(listener)
+        self._states.set_stream(session, opened=True)
         self._hub.add(listener)
         channel.open()
         client = _Asking(self, session, channel)
         pinned = [
-            asyncio.ensure_future(upstream.relay(key, pin, session.capabilities, client))
-            for upstream, key, pin in self.view.pinned(session)
+            asyncio.ensure_future(
+                upstream.relay(key, partial(self._states.pin, session, upstream.name), session.capabilities, client)
+            )
+            for upstream, key, _ in self.view.pinned(session)
         ]
         waiting = [asyncio.ensure_future(state.ended.wait()), asyncio.ensure_future(self.view.closing())]
         try:
@@ -247,6 +230,8 @@ class Legacy:
             self._hub.remove(listener)
             if listener in state.listeners:
                 state.listeners.remove(listener)
+            if not state.listeners and not state.ended.is_set():
+                self._states.set_stream(session, opened=False)
 
     # -- questions of servers --------------------------------------------------------------------
 

@@ -33,6 +33,9 @@ from mcp_gateway.upstream.wire import Answer, Take, Wire, WrongEra, lines_of, qu
 MAX_SESSIONS = 10_000
 CLOSING_SECONDS = 2.0
 
+# Told key and session of one that was opened; returns whether other gateway replicas will use it.
+Repinned = Callable[[str, Pin], bool]
+
 log = logging.getLogger("mcp_gateway.upstream")
 
 
@@ -69,6 +72,9 @@ class LegacySessions:
         name: the server's.
         idle_seconds: sessions unused for so long are ended, here and there.
         background: runs work that nobody waits for.
+
+    Attributes:
+        repinned: takes each new session that has an id.
     """
 
     def __init__(
@@ -81,6 +87,7 @@ class LegacySessions:
         self._sessions: OrderedDict[tuple[str, str], UpstreamSession] = OrderedDict()
         self._opening: dict[tuple[str, str], asyncio.Task[UpstreamSession]] = {}
         self._urls: dict[str, str] = {}
+        self.repinned: Repinned = lambda _key, _pin: False
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -141,7 +148,7 @@ class LegacySessions:
 
     async def _open(self, place: tuple[str, str], capabilities: Json) -> UpstreamSession:
         """``initialize`` and ``notifications/initialized``."""
-        url, _ = place
+        url, key = place
         body: Json = {
             "jsonrpc": "2.0",
             "id": self._wire.next_id(),
@@ -154,7 +161,16 @@ class LegacySessions:
         hello = answer.result()
         session = UpstreamSession(url, str(hello.get("protocolVersion", LEGACY)), answer.session_id, hello)
         await self._wire.send(url, {"jsonrpc": "2.0", "method": "notifications/initialized"}, session.lines)
+        if session.id:
+            session.pinned = self.repinned(key, Pin(url, session.id, session.version))
         return self._keep(place, session)
+
+    def adopt(self, key: str, pin: Pin) -> None:
+        """Forget what the key had: its next call comes with this pin, which another gateway replica opened."""
+        for url in {self._urls.pop(key, pin.url), pin.url}:
+            session = self._sessions.get((url, key))
+            if session and session.id != pin.id:
+                del self._sessions[(url, key)]
 
     def _keep(self, place: tuple[str, str], session: UpstreamSession) -> UpstreamSession:
         self._sessions[place] = session

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -42,7 +42,7 @@ from mcp_gateway.upstream.budget import Hedge, RetryBudget
 from mcp_gateway.upstream.call import Begun, Call, Changed
 from mcp_gateway.upstream.call import Client as CallClient
 from mcp_gateway.upstream.health import HealthChecks
-from mcp_gateway.upstream.legacy import LegacySessions, UpstreamSession
+from mcp_gateway.upstream.legacy import LegacySessions, Repinned, UpstreamSession
 from mcp_gateway.upstream.pools import Pool, Pools
 from mcp_gateway.upstream.replicas import Replica, Replicas
 from mcp_gateway.upstream.watch import Watch
@@ -495,11 +495,16 @@ class Upstream:
         resources = self.capabilities.get("resources")
         return isinstance(resources, dict) and bool(resources.get("subscribe"))
 
-    async def relay(self, key: str, pin: Pin, capabilities: Json, client: CallClient) -> None:
-        """Hand a client session all that the server says outside of calls, for as long as it listens."""
+    async def relay(self, key: str, latest: Callable[[], Pin | None], capabilities: Json, client: CallClient) -> None:
+        """Hand a client session all that the server says outside of calls, for as long as it listens.
+
+        Args:
+            latest: the pin as of now: another gateway replica may have opened a session meanwhile.
+        """
         pause = RELAY_SECONDS
         while True:
             with contextlib.suppress(RpcError, WrongEra, OSError):
+                pin = latest()
                 call = Call("", {}, session_key=key, pin=pin, log_level=LOG_LEVELS[0], client=client)
                 replica = self._choose(self._main, call, set())
                 if replica and await self._era_of(replica) != MODERN:
@@ -530,6 +535,14 @@ class Upstream:
         """
         session = UpstreamSession(address.url, address.version, address.session or None)
         await self._wire.send(address.url, {**response, "id": address.id}, session.lines)
+
+    def follow_sessions(self, repinned: Repinned) -> None:
+        """Tell of each session that is opened for a client session, so that other gateway replicas can use it."""
+        self._sessions.repinned = repinned
+
+    def adopt(self, key: str, pin: Pin) -> None:
+        """Another gateway replica opened this session for the key."""
+        self._sessions.adopt(key, pin)
 
     def end_session(self, key: str, pin: Pin | None) -> None:
         """A client session is over."""
