@@ -222,6 +222,10 @@ def _server(reader: Reader) -> Server:
     headers = {}
     tools = reader.section("tools")
     for synonym, key in (("allow", "include"), ("deny", "exclude")):
+        if synonym in tools.left and key in tools.left:
+            tools.errors.append(
+                f"{tools.at(synonym)}: the same as {tools.at(key)}, which is given too; keep one of them"
+            )
         if synonym in tools.left:
             tools.left[key] = tools.left.pop(synonym)
     selection = naming.read(tools, name)

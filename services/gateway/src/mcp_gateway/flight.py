@@ -107,7 +107,8 @@ class Flight:
                 body = written(message, request.server)
                 sent = len(body)
                 self._exchange.respond_json(body)
-            self._note("tool_error" if value.get("isError") is True else "ok", sent)
+            outcome: Outcome = "tool_error" if value.get("isError") is True else "ok"
+            self._note("cancelled" if self._exchange.gone else outcome, sent)
         except Exception:
             self._broke()
 
@@ -136,9 +137,9 @@ class Flight:
         """Its client does not want it any more."""
         if self._task:
             self._task.cancel()
-        elif begun := self._begun:
-            self._begun = self._request.begun = None
-            begun.upstream.abandon(begun)
+        elif self._begun:
+            self._begun = None
+            self._abandon()
             self._unregister()
             self._leave("cancelled")
             self._end(None)
@@ -166,9 +167,7 @@ class Flight:
             self._broke()
             return
         finally:
-            if begun := request.begun:  # nobody went on with it
-                request.begun = None
-                begun.upstream.abandon(begun)
+            self._abandon()
             self._unregister()
         try:
             self._end(reply, forbidden)
@@ -308,9 +307,16 @@ class Flight:
     def _broke(self) -> None:
         """The gateway itself is at fault: the client must not wait for ever, nor take a part for the whole."""
         self._unregister()
+        self._abandon()
         if self._counted:
             self._leave("error")
         broke(self._exchange)
+
+    def _abandon(self) -> None:
+        """Give back the place of a call that was begun, where nobody went on with it."""
+        if begun := self._request.begun:
+            self._request.begun = None
+            begun.upstream.abandon(begun)
 
 
 def broke(exchange: Exchange) -> None:

@@ -170,7 +170,7 @@ class View:
         self._sealer = sealer
         self._closed = closed
         self._pages = Pages(catalog)
-        self._search = search if merged else SearchSettings()
+        self._search = search
         self._profiles = profiles
         self._limiter = limiter
         self._answers = answers
@@ -377,7 +377,7 @@ class View:
                 missing.append(upstream.name)
         if method in _NAMED_LISTS:
             items = self._seen(principal, method, visible)
-            if method == "tools/list" and self._search.enabled:
+            if method == "tools/list" and self._searches(self._profiles.of(principal)):
                 items = self._search.listed(items)
         marks = {PARTIAL_META_KEY: sorted(missing), STALE_META_KEY: sorted(stale)}
         fresh = min((a.fresh_until for a in answers if isinstance(a, Listed)), default=0.0)
@@ -428,6 +428,10 @@ class View:
             items.append(item)
         return items
 
+    def _searches(self, profile: Profile) -> bool:
+        """Whether clients of the profile find tools by a tool; the servers' own endpoints have none."""
+        return self.merged and (self._search.enabled if profile.search is None else profile.search)
+
     async def _find_tools(self, request: Request) -> Json:
         """The tool that finds tools: among those that the client may call."""
         principal = request.principal
@@ -456,7 +460,7 @@ class View:
         elif method == "prompts/get":
             upstream, name = await self._named_target("prompts/list", params.get("name"))
             params = {**params, "name": name}
-        elif self._search.enabled and params.get("name") == search.NAME:
+        elif params.get("name") == search.NAME and self._searches(profile):
             return await self._find_tools(request)
         else:
             route = self.known_route(request) or await self._find_route(request, profile)
