@@ -150,6 +150,9 @@ class Wire:
             if answer.headers.get("content-encoding", "identity") != "identity":
                 answer.close()
                 raise RpcError(UNAVAILABLE, "the server compressed its answer, which nobody asked it to do")
+            if int(answer.headers.get("content-length") or 0) > MAX_MESSAGE_BYTES:
+                answer.close()
+                raise RpcError(UNAVAILABLE, _TOO_LARGE)
             data: bytes | None
             if answer.body is None and answer.status == 200 and sink and (passing := sink.passing(body["id"])):
                 data = await _passed(answer, passing, sink)
