@@ -38,8 +38,9 @@ from mcp_gateway.principal import Principal
 from mcp_gateway.protocol import INVALID_REQUEST, Json, error
 from mcp_gateway.sessions import Pin, Sealer
 from mcp_gateway.states import States
-from mcp_gateway.upstream.server import Commons, Upstream
-from mcp_gateway.views import View
+from mcp_gateway.upstream.lanes import Commons
+from mcp_gateway.upstream.server import Upstream
+from mcp_gateway.views import Site, View
 
 READY_GRACE_SECONDS = 20.0
 # A name that resolves to nothing may do so a moment later; a server that is not there at all is not waited for.
@@ -160,18 +161,8 @@ class Gateway:
         return upstream
 
     def _view(self, path: str, upstreams: dict[str, Upstream], *, merged: bool) -> View:
-        return View(
-            path,
-            upstreams,
-            self._catalog,
-            self._sealer,
-            self._closed,
-            self.config.search,
-            self.config.profiles,
-            self._shared.limiter,
-            self._answers,
-            merged=merged,
-        )
+        site = Site(path, upstreams, self._catalog, self.config.profiles, self._shared.limiter, merged=merged)
+        return View(site, self.config.search, self._sealer, self._answers, self._closed)
 
     def _changed(self, server: str, method: str, params: Json) -> None:
         """A server says that something of its changed."""

@@ -76,10 +76,10 @@ class Flight:
         if request.method != "tools/call" or self._shared.tracer or "requestState" in request.params:
             return False
         self._view = view = era.view
-        route = view.known_route(request)
+        route = view.calls.known_route(request)
         if route is None or not route.direct or self._exchange.gone or not self._enter(route.profile.limits):
             return False
-        self._begun = view.begin(request, route, self)
+        self._begun = view.calls.begin(request, route, self)
         if self._begun is None:
             self._leave()
             return False
@@ -92,7 +92,7 @@ class Flight:
         assert begun is not None and view is not None
         try:
             begun.answer = answer
-            value = view.ended(request, begun, answer)
+            value = view.calls.ended(request, begun, answer)
             if value is None:
                 self._go_on()
                 return

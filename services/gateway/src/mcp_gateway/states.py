@@ -235,5 +235,5 @@ class States:
 
 
 def key_of(principal: str, session: str) -> str:
-    """What sessions at sticky servers are kept by (``views.session_key``)."""
+    """What sessions at sticky servers are kept by (``views.request.session_key``)."""
     return f"{principal}/{session}"

@@ -14,9 +14,10 @@ from mcp_gateway.protocol import LOG_LEVELS, METHOD_NOT_FOUND, Json, RpcError, e
 from mcp_gateway.sessions import Address, Pin
 
 if TYPE_CHECKING:
+    from mcp_gateway.upstream.lanes import Lane
     from mcp_gateway.upstream.legacy import UpstreamSession
     from mcp_gateway.upstream.replicas import Replica
-    from mcp_gateway.upstream.server import Lane, Upstream
+    from mcp_gateway.upstream.server import Upstream
 
 log = logging.getLogger("mcp_gateway.upstream")
 

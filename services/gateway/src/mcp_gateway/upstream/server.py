@@ -14,21 +14,16 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import Any
 
 import orjson
 
-from mcp_gateway.config import Config, Dns, Server
-from mcp_gateway.metrics import Metrics
+from mcp_gateway.config import Server
 from mcp_gateway.net import client as net
-from mcp_gateway.net.client import Broken, Client, ConnectFailed, ExchangeError, Silent, Taker
+from mcp_gateway.net.client import Broken, ConnectFailed, ExchangeError, Silent, Taker
 from mcp_gateway.protocol import (
-    LEGACY,
     LOG_LEVELS,
     MODERN,
-    MODERN_ERRORS,
-    SERVER_INFO_META_KEY,
     TIMED_OUT,
     UNAVAILABLE,
     Json,
@@ -37,69 +32,28 @@ from mcp_gateway.protocol import (
 from mcp_gateway.sessions import Address, Pin
 from mcp_gateway.sse import sole_event
 from mcp_gateway.upstream import legacy, modern
-from mcp_gateway.upstream.admission import QUEUE_PER_PLACE, Admission, Gate
-from mcp_gateway.upstream.budget import Hedge, RetryBudget
+from mcp_gateway.upstream.admission import Gate
+from mcp_gateway.upstream.budget import Hedge
 from mcp_gateway.upstream.call import Begun, Call, Changed
 from mcp_gateway.upstream.call import Client as CallClient
 from mcp_gateway.upstream.health import HealthChecks
+from mcp_gateway.upstream.hello import introduce
+from mcp_gateway.upstream.lanes import Commons, Lane
 from mcp_gateway.upstream.legacy import LegacySessions, Repinned, UpstreamSession
 from mcp_gateway.upstream.pools import Pool, Pools
-from mcp_gateway.upstream.replicas import Replica, Replicas
+from mcp_gateway.upstream.replicas import Replica
 from mcp_gateway.upstream.watch import Watch
-from mcp_gateway.upstream.wire import Answer, Wire, WrongEra
+from mcp_gateway.upstream.wire import Wire, WrongEra
 
 PROBE_SECONDS = 10.0
 IDLE_SESSION_SECONDS = 600.0
 # How soon a stream that ended is opened again; a server that has none is not asked often.
 RELAY_SECONDS = 0.5
 MAX_RELAY_SECONDS = 60.0
-GROUP_QUEUE = 64
 LATEST = 512
-GROUP_SECONDS = 600.0
 _NONE: set[str] = set()
 
 log = logging.getLogger("mcp_gateway.upstream")
-
-
-class Commons:
-    """What all servers share: connections, metrics, the retry budget, and groups with a limit of their own."""
-
-    def __init__(self, config: Config, client: Client, metrics: Metrics) -> None:
-        self.client = client
-        self.metrics = metrics
-        self.session_seconds = config.session_ttl_seconds
-        self.budget = RetryBudget(config.retry)
-        self.groups: dict[str, Gate] = {}
-        self.configure(config)
-
-    def configure(self, config: Config) -> None:
-        """Other groups from now on."""
-        for name, settings in config.groups.items():
-            self.groups[name] = Gate(f"group {name}", partial(int, settings.max_in_flight), GROUP_QUEUE, GROUP_SECONDS)
-
-
-class Lane:
-    """Replicas that are chosen among, and the places there."""
-
-    def __init__(
-        self, server: Server, urls: tuple[str, ...], dns: Dns | None, concurrency: int, metrics: Metrics, label: str
-    ) -> None:
-        self.dns = dns
-        self._concurrency = concurrency
-        self.replicas = Replicas(server.name, urls, metrics, server.balancing, server.breaker)
-        admission = server.admission
-        self.admission = Admission(
-            label,
-            self.places,
-            admission.queue or QUEUE_PER_PLACE * concurrency,
-            min(admission.queue_seconds, server.timeout_seconds),
-            metrics,
-            admission.max_in_flight_per_principal,
-        )
-
-    def places(self) -> int:
-        """Calls that may run at once."""
-        return self._concurrency * max(1, self.replicas.usable)
 
 
 class Upstream:
@@ -561,62 +515,22 @@ class Upstream:
             if replica.era is None:
                 try:
                     async with asyncio.timeout(PROBE_SECONDS):
-                        replica.era = await self._probe(replica)
+                        hello = await introduce(self._wire, self._sessions, replica, self.changed)
                 except TimeoutError as failure:
                     self._failed(self._lane_of(replica), replica, failure)
                     raise Silent(f"it did not introduce itself within {PROBE_SECONDS:g} s") from failure
                 except (OSError, RpcError) as failure:
                     self._failed(self._lane_of(replica), replica, failure)
                     raise
-                self.era = replica.era
+                self.era = replica.era = hello.era
+                if hello.told:
+                    self.capabilities, self.info, self.instructions = (
+                        hello.capabilities, hello.info, hello.instructions,
+                    )  # fmt: skip
                 self.last_error = ""
                 self._watched.wake()
                 self._lane_of(replica).replicas.answered(replica)
             return replica.era
 
-    async def _probe(self, replica: Replica) -> str:
-        """Ask ``server/discover`` first; whatever is no modern answer leads to ``initialize``.
-
-        2026-07-28 basic/versioning, "Backward Compatibility": no single error code decides, and what proves
-        neither era is not remembered.
-        """
-        try:
-            hello = await modern.request(self._wire, replica, Call("server/discover", {}, safe=True), self.changed)
-        except WrongEra:
-            pass
-        except RpcError as refusal:
-            if refusal.code in MODERN_ERRORS:
-                raise RpcError(
-                    UNAVAILABLE, f"it speaks a version of the protocol that the gateway does not: {refusal.data}"
-                ) from None
-        else:
-            versions = hello.get("supportedVersions")
-            if isinstance(versions, list) and MODERN in versions:
-                self._learn(hello)
-                return MODERN
-        try:
-            session = await self._sessions.session(replica, "")
-        except WrongEra as refusal:
-            raise RpcError(
-                UNAVAILABLE, f"it answers neither server/discover nor initialize{_said(refusal.answer)}"
-            ) from None
-        if session.hello:
-            self._learn(session.hello)
-        return LEGACY
-
     def _lane_of(self, replica: Replica) -> Lane:
         return self._gpu if self._gpu and replica.url in self._gpu.replicas.by_url else self._main
-
-    def _learn(self, hello: Json) -> None:
-        capabilities = hello.get("capabilities")
-        self.capabilities = capabilities if isinstance(capabilities, dict) else {}
-        meta = hello.get("_meta")
-        info = hello.get("serverInfo") or (meta.get(SERVER_INFO_META_KEY) if isinstance(meta, dict) else None)
-        self.info = info if isinstance(info, dict) else None
-        instructions = hello.get("instructions")
-        self.instructions = instructions if isinstance(instructions, str) else None
-
-
-def _said(answer: Answer) -> str:
-    failure = answer.message.get("error")
-    return f": {failure.get('message')}" if isinstance(failure, dict) else f" (HTTP {answer.status})"
