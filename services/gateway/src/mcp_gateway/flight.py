@@ -36,6 +36,7 @@ log = logging.getLogger("mcp_gateway.access")
 class Flight:
     """A request under way at an endpoint."""
 
+    patient = True
     __slots__ = (
         "_begun", "_channel", "_counted", "_endpoint", "_era", "_exchange", "_identity", "_limited",
         "_request", "_seconds", "_shared", "_start", "_task", "_view",

@@ -24,6 +24,8 @@ CONNECT_SECONDS = 5.0
 # its way leaves it in doubt: close ours first, unless the server says how long it keeps them.
 KEEP_SECONDS = 4.0
 SWEEP_SECONDS = 0.25
+# How long a server has to end a stream after the message that was waited for.
+END_SECONDS = 1.0
 # Up to here an answer is handed over whole; a longer one as it comes.
 HOLD_BYTES = 256 * 1024
 BUFFER_BYTES = 256 * 1024
@@ -123,6 +125,16 @@ class Answer:
         if self._connection:
             self._connection.allow_silence(seconds)
 
+    def so_far(self) -> bytes:
+        """What came of the body and was not taken yet."""
+        return b"".join(self._buffer) if self.body is None else self.body
+
+    def done(self) -> None:
+        """Nothing of what follows is wanted: the stream's end frees the connection, if it comes soon."""
+        if self._connection:
+            self._connection.let_end()
+            self._connection = None
+
     def close(self) -> None:
         """Break off a stream that is not at its end; without effect otherwise."""
         if self._connection:
@@ -149,7 +161,13 @@ class Answer:
 
 
 class Taker(Protocol):
-    """Who waits for an answer: called once, with the one or the other, and must not raise."""
+    """Who waits for an answer: called once, with the one or the other, and must not raise.
+
+    Attributes:
+        patient: whether it has no use for an event stream before its first event.
+    """
+
+    patient: bool
 
     def answered(self, answer: Answer) -> None:
         """The answer, whole or its beginning."""
@@ -162,6 +180,7 @@ class _Waiter:
     """A coroutine that waits for an answer."""
 
     __slots__ = ("future",)
+    patient = False
 
     def __init__(self) -> None:
         self.future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -210,6 +229,7 @@ class Connection(asyncio.Protocol):
         self._body: list[bytes] = []
         self._held = 0
         self._parts = 0  # in which the body came
+        self._ending = False  # of no interest any more
 
     # -- one exchange ----------------------------------------------------------------------------
 
@@ -252,6 +272,12 @@ class Connection(asyncio.Protocol):
         self._silence = max(self._silence, seconds)
         self.deadline = time.monotonic() + self._silence
 
+    def let_end(self) -> None:
+        """Wait for the end of an answer that nobody wants any more."""
+        self._answer, self._ending = None, True
+        self.limit = min(self.limit, time.monotonic() + END_SECONDS)
+        self.resume()
+
     def give_up(self) -> None:
         """Leave in the middle: the connection is of no more use, and nobody waits for the answer."""
         self._taker = None
@@ -262,7 +288,7 @@ class Connection(asyncio.Protocol):
 
         That a reader is slow is not the server's fault.
         """
-        if self._body and not (self._quiet or self._answer):
+        if (self._body or self._streams) and not (self._quiet or self._answer or self._ending):
             self._hand_on()
         if now > self.limit or (now > self.deadline and not self._paused):
             self._fail(Silent("no answer in time"))
@@ -311,7 +337,7 @@ class Connection(asyncio.Protocol):
         # Whoever takes the answer may go on with this connection: not while the parser is at work.
         if self._whole:
             self._complete()
-        elif self._streams or self._is_slow():
+        elif (self._streams and (self._body or not (self._taker and self._taker.patient))) or self._is_slow():
             self._hand_on()
         elif not self._headed and self._head_bytes > MAX_HEAD_BYTES:
             self._fail(Broken(f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes"))
@@ -354,7 +380,7 @@ class Connection(asyncio.Protocol):
     def _is_slow(self) -> bool:
         """Whether the body comes in several parts; servers often send it apart from the head, but then whole."""
         self._parts += bool(self._body)
-        return self._parts > 1 and not self._answer
+        return self._parts > 1 and not self._answer and not self._ending
 
     def _hand_on(self) -> None:
         """Hand over an answer that is not complete, and from then on what comes of it."""
@@ -421,6 +447,8 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         if self.closed or self._whole:
+            return
+        if self._ending:
             return
         if self._answer:
             self._pass(self._answer, data)

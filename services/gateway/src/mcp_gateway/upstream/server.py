@@ -244,10 +244,10 @@ class Upstream:
     def result_of(self, begun: Begun, answer: net.Answer) -> Json | None:
         """The result, with which the call is over; None for an answer of any other kind than most."""
         headers, data = answer.headers, answer.body
-        if answer.status != 200 or data is None or "content-encoding" in headers:
+        if answer.status != 200 or "content-encoding" in headers:
             return None
         if headers.get("content-type") != "application/json" and answer.streams:
-            data = sole_event(data)
+            data = sole_event(answer.so_far())
         try:
             message = orjson.loads(data or b"")
         except ValueError:
@@ -257,6 +257,7 @@ class Upstream:
         result = message.get("result")
         if not isinstance(result, dict) or result.get("resultType", "complete") != "complete":
             return None
+        answer.done()
         self._over(begun.replica, begun.trial, True, begun.start, begun.call)
         begun.lane.admission.gate.leave(begun.call.principal)
         return result

@@ -170,6 +170,7 @@ class Wire:
                 if "method" not in message:
                     if message:
                         _check_identity(message, body["id"])
+                        answer.done()
                         return Answer(answer.status, session_id, message)
                 elif take and isinstance(message["method"], str):
                     if "id" in message:
