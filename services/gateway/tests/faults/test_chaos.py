@@ -246,8 +246,10 @@ def test_chaos(fleet: Fleet, seen: Callable[..., None]) -> None:
     assert failures == {}
     # Whoever ends in order takes no call with it, safe or not.
     assert graceful == unsafe_before
+    # Of a gateway that is killed there is no answer: HAProxy says 502, or closes where it had kept a connection.
+    told = ("may have run", "may still run", "502", "JSONDecode", "Server disconnected without sending a response")
     for why in load.tallies["tools/call"].failed:
-        assert "may have run" in why or "may still run" in why or "502" in why or "JSONDecode" in why, why
+        assert any(text in why for text in told), why
     ran = Counter[str]()
     for name, replicas in fleet.servers.items():
         for each in replicas:
