@@ -26,6 +26,8 @@ KEEP_SECONDS = 4.0
 SWEEP_SECONDS = 0.25
 # How long a server has to end a stream after the message that was waited for.
 END_SECONDS = 1.0
+# An answer that stands still so long is handed over as far as it came; what breaks sooner can still become an error.
+STALLED_SECONDS = 0.1
 # Up to here an answer is handed over whole; a longer one as it comes.
 HOLD_BYTES = 256 * 1024
 BUFFER_BYTES = 256 * 1024
@@ -288,7 +290,8 @@ class Connection(asyncio.Protocol):
 
         That a reader is slow is not the server's fault.
         """
-        if (self._body or self._streams) and not (self._quiet or self._answer or self._ending):
+        begun = (self._body or self._streams) and not (self._quiet or self._answer or self._ending)
+        if begun and now - (self.deadline - self._silence) > STALLED_SECONDS:
             self._hand_on()
         if now > self.limit or (now > self.deadline and not self._paused):
             self._fail(Silent("no answer in time"))
