@@ -319,7 +319,15 @@ def test_the_proxy_shows_what_is_ours_alone(ask: Ask) -> None:
     assert ask("GET", "/services/nowhere")[0] == 404
     assert ask("GET", "/tasks?filters=%7B%22service%22%3A%5B%22stranger%22%5D%7D")[0] == 404
     assert len(ask("GET", "/tasks?filters=%7B%22service%22%3A%5B%22mcp_time%22%5D%7D")[1]) == 2
+
+
+def test_the_proxys_health_is_whether_there_is_an_engine(ask: Ask, engine: FakeEngine, tmp_path: Path) -> None:
     assert ask("GET", "/healthz") == (200, {"status": "ok"})
+    engine.away = True
+    assert ask("GET", "/services")[0] == 503
+    assert ask("GET", "/healthz")[0] == 200
+    (tmp_path / "docker.sock").unlink()
+    assert ask("GET", "/healthz")[0] == 503
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])

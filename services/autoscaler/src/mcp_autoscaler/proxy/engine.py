@@ -11,13 +11,14 @@ from urllib.parse import quote, urlencode
 from mcp_autoscaler.proxy.rules import FLEET, LOCK, RECORD, SCALE_MAX, Json
 
 TIMEOUT_SECONDS = 15.0
+NO_ANSWER = 502
 
 
 class EngineError(Exception):
     """The engine answered with an error, or not at all.
 
     Attributes:
-        status: its HTTP status; 502 where it did not answer.
+        status: its HTTP status; NO_ANSWER where there is none.
     """
 
     def __init__(self, status: int, why: str) -> None:
@@ -92,7 +93,7 @@ class Engine:
             answer = connection.getresponse()
             data = answer.read()
         except (OSError, http.client.HTTPException) as failure:
-            raise EngineError(502, f"the Docker engine at {self._path} does not answer: {failure!r}") from failure
+            raise EngineError(NO_ANSWER, f"the Docker engine at {self._path} does not answer: {failure!r}") from failure
         finally:
             connection.close()
         try:

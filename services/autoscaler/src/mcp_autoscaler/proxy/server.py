@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mcp_autoscaler.proxy import rules
-from mcp_autoscaler.proxy.engine import Engine, EngineError
+from mcp_autoscaler.proxy.engine import NO_ANSWER, Engine, EngineError
 from mcp_autoscaler.proxy.rules import ListServices, ListTasks, OneService, Refused, Scale
 from mcp_autoscaler.web import Handler
 
@@ -100,15 +100,16 @@ class Proxy:
 
 
 class _Handler(Handler):
-    """Hands requests to the proxy; /healthz says whether the engine answers."""
+    """Hands requests to the proxy; /healthz says whether there is an engine."""
 
     proxy: Proxy
 
     def answer(self, method: str, target: str, body: bytes) -> tuple[int, Any]:
         if (method, target) != ("GET", "/healthz"):
             return self.proxy.answer(method, target, body)
+        # An engine that answers with an error is there: starting the proxy anew would not help it.
         status, value = self.proxy.answer("GET", "/services", b"")
-        return (200, {"status": "ok"}) if status == 200 else (503, value)
+        return (503, value) if status == NO_ANSWER else (200, {"status": "ok"})
 
 
 def handler(socket_path: str, fleet: str) -> type[Handler]:
