@@ -25,11 +25,34 @@ class Progress:
     def __init__(self, path: str | None) -> None:
         self._path = path
         self._lock = threading.Lock()
+        self._asked = 0
 
     def __call__(self, line: str) -> None:
+        self._write({"time": time.time(), "line": line})
+
+    def ask(self, question: dict[str, Any], seconds: float) -> dict[str, Any] | None:
+        """Have the controller answer a question; None where it does not within ``seconds`` or nobody follows.
+
+        The answer comes as a file beside the progress file, named by the question's number.
+        """
+        if not self._path:
+            return None
+        self._asked += 1
+        self._write({"time": time.time(), "ask": question, "number": self._asked})
+        path, deadline = f"{self._path}.{self._asked}", time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                with open(path, encoding="utf-8") as handle:
+                    answer: dict[str, Any] = json.load(handle)
+                return answer
+            except (OSError, ValueError):  # not there yet, or not whole
+                time.sleep(0.2)
+        return None
+
+    def _write(self, entry: dict[str, Any]) -> None:
         if self._path:
             with self._lock, open(self._path, "a", encoding="utf-8") as handle:
-                handle.write(json.dumps({"time": time.time(), "line": line}) + "\n")
+                handle.write(json.dumps(entry) + "\n")
 
 
 @dataclass
