@@ -212,7 +212,7 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.transac
 )
 
 # The controller asks each server for verify_timeout seconds; so much longer may its answer take.
-ANSWER_SECONDS = 60
+ANSWER_SECONDS = 40
 
 
 def wish(params: dict[str, Any], check: bool) -> Wish:
