@@ -70,8 +70,9 @@ def run_with_progress(
         read, questions = _show(lines)
         offset += read
         for question in questions if answer else []:
-            text = json.dumps(answer(question["ask"])) if answer else ""
             path = shlex.quote(f"{progress}.{question['number']}")
+            action._low_level_execute_command(f": >{path}.seen")
+            text = json.dumps(answer(question["ask"])) if answer else ""
             action._low_level_execute_command(f"printf %s {shlex.quote(text)} >{path}.new && mv {path}.new {path}")
         state = _parsed(result)
         if state and "started" not in state:  # until it ends the file holds the wrapper's own note

@@ -64,8 +64,8 @@ class Calls:
                             self.failed.append(str(result.content)[:200])
                         await asyncio.sleep(PAUSE_SECONDS)
             except Exception as error:  # whatever a client may meet is a call that was lost
-                while isinstance(error, BaseExceptionGroup):
-                    error = error.exceptions[0]  # type: ignore[assignment]
+                while isinstance(getattr(error, "exceptions", None), tuple):  # task groups of the SDK wrap it
+                    error = error.exceptions[0]
                 self.failed.append(f"{type(error).__name__}: {error}"[:200])
                 await asyncio.sleep(PAUSE_SECONDS)
 

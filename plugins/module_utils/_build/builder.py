@@ -19,6 +19,10 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.errors 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.root import root_image
 
 
+# The controller looks every second.
+SEEN_SECONDS = 15.0
+
+
 class Progress:
     """Appends lines to a file that the controller follows; without a file it does nothing."""
 
@@ -26,6 +30,7 @@ class Progress:
         self._path = path
         self._lock = threading.Lock()
         self._asked = 0
+        self._alone = False
 
     def __call__(self, line: str) -> None:
         self._write({"time": time.time(), "line": line})
@@ -33,20 +38,22 @@ class Progress:
     def ask(self, question: dict[str, Any], seconds: float) -> dict[str, Any] | None:
         """Have the controller answer a question; None where it does not within ``seconds`` or nobody follows.
 
-        The answer comes as a file beside the progress file, named by the question's number.
+        The answer comes as a file beside the progress file, named by the question's number. Before it, another one
+        says that the question was seen: a controller that is gone is not waited for, and not asked again.
         """
-        if not self._path:
+        if not self._path or self._alone:
             return None
         self._asked += 1
         self._write({"time": time.time(), "ask": question, "number": self._asked})
-        path, deadline = f"{self._path}.{self._asked}", time.monotonic() + seconds
-        while time.monotonic() < deadline:
+        path, asked = f"{self._path}.{self._asked}", time.monotonic()
+        while time.monotonic() < asked + (seconds if os.path.exists(f"{path}.seen") else SEEN_SECONDS):
             try:
                 with open(path, encoding="utf-8") as handle:
                     answer: dict[str, Any] = json.load(handle)
                 return answer
             except (OSError, ValueError):  # not there yet, or not whole
                 time.sleep(0.2)
+        self._alone = True
         return None
 
     def _write(self, entry: dict[str, Any]) -> None:
