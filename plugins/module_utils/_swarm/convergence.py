@@ -44,6 +44,16 @@ def same_task(service: dict[str, Any], task: dict[str, Any]) -> bool:
     )
 
 
+def _gone_back(message: str, ended: list[dict[str, Any]]) -> Verdict:
+    """Swarm gave an update up. Its message names the task that made it so; tasks that only left are no cause."""
+    named = [task for task in ended if task["ID"] in message]
+    broken = [task for task in ended if task["Status"]["State"] in ("failed", "rejected")]
+    task = next(iter(named + broken + ended), None)
+    if task and UNHEALTHY in task["Status"].get("Err", ""):
+        message = f"it ran, but never became ready; {message}"
+    return Verdict("failed", message, task)
+
+
 def job(service: dict[str, Any]) -> bool:
     """Whether a service's tasks are meant to end."""
     mode = service["Spec"].get("Mode") or {}
@@ -84,7 +94,7 @@ def judge(service: dict[str, Any], tasks: list[dict[str, Any]], updated_at: str,
     mine = [task for task in tasks if same_task(service, task)]
     ended = [t for t in tasks if t["Status"]["State"] in ENDED and t["CreatedAt"] > updated_at]
     if ours.get("State") in UPDATE_FAILED:
-        return Verdict("failed", ours.get("Message") or ours["State"], ended[0] if ended else None)
+        return _gone_back(str(ours.get("Message") or ours["State"]), ended)
     desired = (service.get("ServiceStatus") or {}).get("DesiredTasks", 0)
     running = sum(1 for t in mine if t["Status"]["State"] == "running" and t["DesiredState"] == "running")
     leaving = sum(1 for t in tasks if not same_task(service, t) and t["Status"]["State"] == "running")
@@ -112,7 +122,7 @@ def describe(swarm: Swarm, name: str, verdict: Verdict) -> str:
         status = task["Status"]
         code = (status.get("ContainerStatus") or {}).get("ExitCode")
         lines.append(f"  task {task['ID'][:12]} on {swarm.node_name(task.get('NodeID', ''))}: {status['State']}")
-        if code is not None:
+        if code is not None and status["State"] in ENDED:
             lines[-1] += f", exit code {code}"
         if status.get("Err"):
             lines.append(f"  error: {status['Err']}")

@@ -90,6 +90,14 @@ def test_the_stack_file_is_yaml_and_json() -> None:
     assert yaml.safe_load(stacks.document(document)) == document
 
 
+def test_an_update_that_went_back_points_at_the_task_that_made_it_so() -> None:
+    left, ended = task("complete", "old", "shutdown") | {"ID": "left"}, task("failed", error=UNHEALTHY) | {"ID": "cause"}
+    given = service("old", State="rollback_completed", StartedAt=LATER, Message="rolled back due to failure of task cause")
+    verdict = judge(given, [left, ended, OLD, OLD], APPLIED, 9)
+    assert verdict.task is ended
+    assert verdict.note == "it ran, but never became ready; rolled back due to failure of task cause"
+
+
 def a_job(mode: dict[str, Any], iteration: int = 7, desired: int = 0, condition: str = "any") -> dict[str, Any]:
     return {
         "Spec": {"Mode": mode, "TaskTemplate": {"ContainerSpec": {}, "RestartPolicy": {"Condition": condition}}},
