@@ -27,6 +27,8 @@ ROOT = SCENARIO.parents[1]
 INVENTORY = Path(os.environ.get("MCP_ROLLBACK_INVENTORY", SCENARIO / "inventory"))
 NODE = os.environ.get("MOLECULE_NODE", "mcp-rollback")
 PAUSE_SECONDS = 0.1
+# Molecule asks for colours, which are no part of a message.
+PLAIN = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "PY_COLORS": "0", "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
 CALL_SECONDS = 20.0
 rows: list[tuple[str, str, str, str]] = []
 
@@ -82,7 +84,7 @@ class Node:
         path = ROOT / playbook if "/" in playbook else SCENARIO / playbook
         command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(INVENTORY), str(path)]
         command += ["-e", json.dumps(variables)]
-        env = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "PYTHONUNBUFFERED": "1"}
+        env = {**os.environ, **PLAIN}
         return subprocess.Popen(
             command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -90,7 +92,7 @@ class Node:
     def play(self, playbook: str, **variables: Any) -> tuple[int, str]:
         process = self.start(playbook, **variables)
         output, dummy = process.communicate(timeout=300)
-        return process.returncode, output
+        return process.returncode, " ".join(output.split())  # messages are wrapped to the terminal's width
 
     def deploy(self, fault: dict[str, Any] | None = None, **options: Any) -> tuple[int, str]:
         return self.play("fault.yml", fault=fault or {}, fault_options=options)
@@ -102,7 +104,7 @@ class Node:
     def info(self) -> dict[str, Any]:
         """What swarm_release_info says."""
         ask = ["ansible", "mcp_managers", "-i", str(INVENTORY), "-m", "sophia_ai.mcp_swarm.swarm_release_info"]
-        env = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
+        env = {**os.environ, **PLAIN, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
         done = subprocess.run([*ask, "-a", "name=mcp", "-o"], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return dict(json.loads(done.stdout.partition("=>")[2]))

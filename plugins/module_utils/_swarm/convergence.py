@@ -144,8 +144,13 @@ def _health(swarm: Swarm, task: dict[str, Any]) -> str:
         state = swarm.api.inspect_container(container)["State"]
     except Exception:  # the container may be gone at any moment, in as many ways as the SDK has errors
         return ""
-    log = (state.get("Health") or {}).get("Log") or []
-    return str(log[-1].get("Output", "")).strip()[:300] if log else ""
+    health = state.get("Health") or {}
+    log = health.get("Log") or []
+    if not log:
+        return ""
+    # A container that is stopped as unhealthy may end with exit code 0: only this tells that it was not its own wish.
+    said = str(log[-1].get("Output", "")).strip()[:300] or f"exit code {log[-1].get('ExitCode')}"
+    return f"{health.get('Status')}: {said}"
 
 
 def watch(
