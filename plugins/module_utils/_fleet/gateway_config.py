@@ -17,6 +17,8 @@ def gateway_config(servers: list[dict[str, Any]], fleet: Mapping[str, Any]) -> d
         "listen": {"host": "0.0.0.0", "port": PORT},
         "auth": {"api_keys": [{"name": "default", "file": "/run/secrets/gateway_api_key"}]},
         "sessions": {"key_files": ["/run/secrets/gateway_session_key"]},
+        # Of a single replica too: while it is updated, the new one learns from the old one what clients have set.
+        "peers": {"dns": {"name": f"tasks.{fleet['name']}_gateway", "port": PORT}},
         "http": {"allowed_hosts": ["*"], "allowed_origins": fleet["gateway"]["allowed_origins"]},
         "drain_seconds": fleet["gateway"]["drain_seconds"],
         "servers": [_server(server, fleet["name"]) for server in servers if server["replicas"] or server["url"]],

@@ -99,8 +99,9 @@ def _table(lab: Lab, wanted: set[str], rounds: int, seconds: float) -> tuple[lis
 
 def _introduction(rows: list[Row], rounds: int, seconds: float, load: float) -> str:
     noise = next((row for row in rows if row.name.startswith("nginx")), None)
+    machine = report.machine(f"the gateway under {ours.interpreter().name}")
     text = (
-        f"Measured {time.strftime('%-d %B %Y')} at {report.commit()} on {report.machine()}; load average before: "
+        f"Measured {time.strftime('%-d %B %Y')} at {report.commit()} on {machine}; load average before: "
         f"{load:.2f}. Medians of {rounds} rounds of {seconds:g} s, the candidates in turn."
     )
     if noise:

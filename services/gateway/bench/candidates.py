@@ -7,14 +7,16 @@ processor time; servers by the load generator at 16 connections; clients against
 from __future__ import annotations
 
 import json
+import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
 from statistics import median
 
-from bench import report
+from bench import ours, report
 from bench.install import python_tools
-from bench.lab import Candidate, Lab
+from bench.lab import GATEWAY, Candidate, Lab
 from bench.messages import Endpoint
 from bench.process import Unavailable, free_port
 from bench.table import measure
@@ -44,7 +46,9 @@ CALLS = 4_000
 
 def parts(python: str) -> dict[str, dict[str, float]]:
     """Parsers, encoders, tasks: microseconds by group and candidate."""
-    done = subprocess.run([python, str(PEERS / "parts.py")], capture_output=True, text=True, check=True)
+    environment = {**os.environ, "PYTHONPATH": str(GATEWAY / "src")}
+    command = [python, str(PEERS / "parts.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     found: dict[str, dict[str, float]] = json.loads(done.stdout)
     return found
 
@@ -90,7 +94,8 @@ def main() -> int:
         print(f"bench.candidates: {failure}: {failure.stderr.strip()[-800:]}", file=sys.stderr)
         return 1
     rows = [[group, name, f"{cost:.1f}"] for group, costs in found.items() for name, cost in costs.items()]
-    text = f"On {report.machine()}; {', '.join(PACKAGES)}.\n\n"
+    machine = report.machine(f"Python {platform.python_version()}{ours.unoptimised()}")
+    text = f"On {machine}; {', '.join(PACKAGES)}.\n\n"
     text += report.table(["what", "by", "CPU microseconds"], rows)
     print(text)
     report.write("candidates", text)

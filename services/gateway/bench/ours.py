@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import platform
 import sys
+import sysconfig
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.lab import GATEWAY, Candidate, Lab
+from bench.lab import CACHE, GATEWAY, Candidate, Lab
 from bench.messages import LEGACY, MODERN, Endpoint
 from bench.process import Process, Unavailable, free_port
+from bench.shipped import Python, shipped
 
 KEY = "bench-key-" + "0" * 22
 READY_SECONDS = 60.0
@@ -33,6 +36,21 @@ class Gateway:
         return Endpoint(self.process.port, path, era, {"authorization": f"Bearer {KEY}"})
 
 
+def interpreter() -> Python:
+    """The Python that the gateway's image ships; the one that runs this, where that cannot be had."""
+    try:
+        return shipped()
+    except Unavailable as failure:
+        name = f"Python {platform.python_version()}{unoptimised()}, for the image's cannot be had: {failure}"
+        folder = CACHE / "run"
+        return Python((sys.executable,), folder, folder, str(GATEWAY / "src"), name)
+
+
+def unoptimised() -> str:
+    """A remark on an interpreter that takes more time than it could."""
+    return "" if "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS")) else " built without PGO"
+
+
 def server(name: str, url: str, **options: Any) -> dict[str, Any]:
     """The configuration of one server."""
     tools = {"allow": ["echo", "large", "events", "drip", "drip_events", "tool_*"], "deny": ["*_forbidden"]}
@@ -46,18 +64,20 @@ def start(lab: Lab, name: str, servers: list[dict[str, Any]], options: Mapping[s
         Unavailable: it does not become ready.
     """
     port = free_port()
-    keys = [{"name": "bench", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}]
-    secret = lab.write(f"{name}.session-key", "0123456789abcdef0123456789abcdef")
+    python = interpreter()
+    keys = [{"name": "bench", "profile": "bench", "sha256": hashlib.sha256(KEY.encode()).hexdigest()}]
+    secret = python.file(f"{name}.session-key", "0123456789abcdef0123456789abcdef")
     config = {
         "listen": {"port": port},
         "auth": {"api_keys": keys},
-        "sessions": {"key_files": [str(secret)]},
+        "profiles": {"bench": {"tools": {"allow": ["*__*"], "deny": ["*__debug_*"]}}},
+        "sessions": {"key_files": [secret]},
         "servers": servers,
         **(options or {}),
     }
-    file = lab.write(f"{name}.json", json.dumps(config))
-    command = [sys.executable, "-m", "mcp_gateway", "serve", "--config", str(file)]
-    process = lab.start(name, command, port, {"PYTHONPATH": str(GATEWAY / "src")})
+    file = python.file(f"{name}.json", json.dumps(config))
+    command = [*python.command, "-m", "mcp_gateway", "serve", "--config", file]
+    process = lab.start(name, command, port, {"PYTHONPATH": python.path})
     deadline = time.monotonic() + READY_SECONDS
     while (status := _status(port, "/readyz")) != 200:
         if time.monotonic() > deadline:
@@ -96,6 +116,8 @@ def floor(lab: Lab) -> Candidate:
     port = free_port()
     url = f"http://127.0.0.1:{lab.upstream.port}/modern/canned/mcp"
     program = str(Path(__file__).with_name("peers") / "floor.py")
-    process = lab.start("floor", [sys.executable, program, url, KEY, str(port)], port)
+    python = interpreter()
+    program = python.file("floor.py", Path(program).read_text("utf-8"))
+    process = lab.start("floor", [*python.command, program, url, KEY, str(port)], port, {"PYTHONPATH": python.path})
     call = Endpoint(port, "/mcp", MODERN, {"authorization": f"Bearer {KEY}"}).call("canned__echo")
     return Candidate("the least that Python can do (`floor.py`)", process, port, [call])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-import sysconfig
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,18 +56,13 @@ def _candidate(row: Row) -> list[str]:
     return [row.name, f"{row.per_second:,.0f}", cpu, *latency, *memory, str(row.wrong)]
 
 
-def machine() -> str:
-    """What it was measured on."""
+def machine(python: str) -> str:
+    """What it was measured on, and under which Python."""
     model = next(
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "unknown"
     )
     system = next((line.partition("=")[2].strip('"') for line in _lines("/etc/os-release") if "PRETTY" in line), "")
-    # Python built without profile-guided optimisation, as pyenv does, takes a fifth more for the same work.
-    built = "" if "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS")) else " built without PGO"
-    return (
-        f"{os.cpu_count()} processors ({model}), {system or platform.system()}, Linux {platform.release()}, "
-        f"Python {platform.python_version()}{built}"
-    )
+    return f"{os.cpu_count()} processors ({model}), {system or platform.system()}, Linux {platform.release()}, {python}"
 
 
 def commit() -> str:

@@ -83,6 +83,7 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
             {"name": "c"},
             {"name": "d", "url": "http://h/mcp", "max_seconds": 0, "tools": {"alow": []}},
             {"name": "d", "url": "http://h/mcp", "timeout_seconds": True},
+            {"name": "e", "url": "http://h/mcp", "tools": {"allow": ["a"], "include": ["b"]}},
         ],
     }
     with pytest.raises(ConfigError) as raised:
@@ -91,7 +92,7 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
     assert sorted(said) == sorted([
         "listen.port", "sesions", "auth.api_keys", "sessions.key_files[0].file", "servers",
         "servers[0].name", "servers[0].name", "servers[1].url", "servers[2]", "servers[3].max_seconds",
-        "servers[3].tools.alow", "servers[4].timeout_seconds",
+        "servers[3].tools.alow", "servers[4].timeout_seconds", "servers[5].tools.allow",
     ])  # fmt: skip
 
 

@@ -127,6 +127,22 @@ def test_search_mode_lists_one_tool_and_all_can_be_called(gateway: Start, fixtur
     assert client.call("fix__add", {"a": 1, "b": 2})["result"]["structuredContent"] == {"result": 3}
 
 
+def test_search_mode_can_be_one_profiles_alone(gateway: Start, fixture_server: Start, tmp_path: Path) -> None:
+    for name in ("finder", "lister"):
+        (tmp_path / name).write_text(f"key-of-{name}")
+    keys = [{"name": name, "file": str(tmp_path / name), "profile": name} for name in ("finder", "lister")]
+    running = gateway(
+        [{"name": "fix", "url": f"{fixture_server().url}/mcp"}],
+        auth={"api_keys": keys},
+        profiles={"finder": {"search": True}, "lister": {"search": False}},
+    )
+    finder, lister = (Modern(running.url, authorization=f"Bearer key-of-{name}") for name in ("finder", "lister"))
+    assert _tools(finder) == ["find_tools"]
+    assert finder.call("find_tools", {"query": "add"})["result"]["structuredContent"]["tools"]
+    assert "fix__add" in _tools(lister)
+    assert "error" in lister.call("find_tools", {"query": "add"})
+
+
 def test_a_tool_can_be_renamed(gateway: Start, fixture_server: Start) -> None:
     server = {"name": "fix", "url": f"{fixture_server().url}/mcp", "tools": {"rename": {"add": "sum"}}}
     client = Modern(gateway([server]).url)

@@ -15,6 +15,8 @@ import msgspec
 import orjson
 import uvloop
 
+from mcp_gateway.net import heads
+
 BODY = json.dumps(
     {
         "jsonrpc": "2.0",
@@ -60,6 +62,9 @@ def cost(work: Callable[[], Any]) -> float:
     return best * 1e6
 
 
+_secrets: dict[bytes, tuple[str, str]] = {}
+
+
 class _Collecting:
     """Takes what a request consists of, as a server must."""
 
@@ -87,6 +92,13 @@ def _h11() -> Callable[[], None]:
             pass
 
     return work
+
+
+def _known_lines() -> None:
+    end = REQUEST.find(b"\r\n\r\n")
+    first = REQUEST.find(b"\r\n")
+    if heads.fields(REQUEST[first + 2 : end].split(b"\r\n"), _secrets) is None:
+        raise ValueError("the request is not of the usual form")
 
 
 def _httptools() -> Callable[[], None]:
@@ -157,6 +169,7 @@ def main() -> None:
         json.dumps(
             {
                 "parse a request of 8 headers": {
+                    "lines known from before, no parser (`net/heads.py`)": cost(_known_lines),
                     "httptools": cost(_httptools()),
                     "aiohttp's parser": cost(_aiohttp()),
                     "h11": cost(_h11()),

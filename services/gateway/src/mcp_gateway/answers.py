@@ -137,6 +137,11 @@ class Answers:
             for name, each in wanted.items()
         }
 
+    def keeps(self, server: str, tool: str) -> bool:
+        """Whether results of the tool may be kept."""
+        known = self._servers.get(server)
+        return known is not None and known.tool_ttl(tool) is not None
+
     def plan(self, view: str, server: str, method: str, params: Json, context: str) -> Ask | None:
         """Whether the answer may be kept: None if not. Whether the client may ask at all is checked before.
 
@@ -263,7 +268,7 @@ class _Server:
             if not isinstance(uri, str):
                 return None
         elif method == CALL:
-            ttl = self._tool_ttl(params.get("name"))
+            ttl = self.tool_ttl(params.get("name"))
             if ttl is None:
                 return None
         else:
@@ -273,7 +278,8 @@ class _Server:
                 return None
         return Ask(self, method, _key(view, method, params), context, ttl, uri)
 
-    def _tool_ttl(self, name: object) -> float | None:
+    def tool_ttl(self, name: object) -> float | None:
+        """Seconds that results of the tool may be kept where the server does not say; None for not at all."""
         if not isinstance(name, str):
             return None
         try:

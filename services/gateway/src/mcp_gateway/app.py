@@ -36,14 +36,19 @@ from mcp_gateway.net.server import Server as HttpServer
 from mcp_gateway.pinning import Pins
 from mcp_gateway.principal import Principal
 from mcp_gateway.protocol import INVALID_REQUEST, Json, error
-from mcp_gateway.sessions import Sealer
-from mcp_gateway.upstream.server import Commons, Upstream
-from mcp_gateway.views import View
+from mcp_gateway.sessions import Pin, Sealer
+from mcp_gateway.states import States
+from mcp_gateway.upstream.lanes import Commons
+from mcp_gateway.upstream.server import Upstream
+from mcp_gateway.views import Site, View
 
 READY_GRACE_SECONDS = 20.0
 # A name that resolves to nothing may do so a moment later; a server that is not there at all is not waited for.
 ABSENT_GRACE_SECONDS = 3.0
 TICK_SECONDS = 1.0
+# How often each server's house is kept, and in how many parts.
+KEEP_SECONDS = 0.25
+KEEP_PARTS = 5
 
 log = logging.getLogger("mcp_gateway")
 
@@ -69,11 +74,18 @@ class Gateway:
         self._commons = Commons(config, self._client, self.metrics)
         self._hub = Hub(self._wanted)
         address = peers.own_address(config.host, config.port)
+        self._states = States(self._sealer, self._hub)
+        self._states.pinned, self._states.over = self._pinned, self._over
         self._parking = Parking(self._sealer, address)
         self._closed = asyncio.Event()
         self._answers = Answers()
+        self.metrics.fleet.servers = lambda: self._upstreams.values()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._shared = Shared(config, self.metrics, self._client, address)
+        self._shared = Shared(config, self.metrics, self._client, address, self._states)
+        if config.peers.enabled:
+            self._shared.peers = peers.Peers(
+                config.peers, config.session_keys, self._states, self._client, self.metrics, self._cancelled
+            )
         backend = Backend(
             self.status,
             lambda: list(self._shared.errors)[::-1],
@@ -91,7 +103,10 @@ class Gateway:
         self._started = time.monotonic()
         self._shared.audit.start()
         self._apply(self.config)
+        if self._shared.peers:
+            self._shared.peers.start()
         self.background(self._tick())
+        self.background(self._keep())
 
     def update(self, config: Config) -> None:
         """Serve by another configuration from now on; calls in flight end as they began.
@@ -113,7 +128,7 @@ class Gateway:
     def _apply(self, config: Config) -> None:
         self.config = config
         self._answers.configure({server.name: server.cache for server in config.servers})
-        self._shared.config = config
+        self._shared.configure(config)
         before, self._upstreams = self._upstreams, {}
         for server in config.servers:
             old = before.get(server.name)
@@ -140,22 +155,14 @@ class Gateway:
     def _met(self, server: Server) -> Upstream:
         upstream = Upstream(server, self._commons)
         upstream.changed = partial(self._changed, server.name)
+        if server.sticky and self._shared.peers:
+            upstream.follow_sessions(partial(self._states.repin, server.name))
         upstream.start()
         return upstream
 
     def _view(self, path: str, upstreams: dict[str, Upstream], *, merged: bool) -> View:
-        return View(
-            path,
-            upstreams,
-            self._catalog,
-            self._sealer,
-            self._closed,
-            self.config.search,
-            self.config.profiles,
-            self._shared.limiter,
-            self._answers,
-            merged=merged,
-        )
+        site = Site(path, upstreams, self._catalog, self.config.profiles, self._shared.limiter, merged=merged)
+        return View(site, self.config.search, self._sealer, self._answers, self._closed)
 
     def _changed(self, server: str, method: str, params: Json) -> None:
         """A server says that something of its changed."""
@@ -169,11 +176,35 @@ class Gateway:
         if upstream := self._upstreams.get(server):
             upstream.watch(self._hub.resources(server))
 
+    # -- what other replicas tell ----------------------------------------------------------------
+
+    def _pinned(self, server: str, key: str, pin: Pin) -> None:
+        if upstream := self._upstreams.get(server):
+            upstream.adopt(key, pin)
+
+    def _over(self, key: str) -> None:
+        for upstream in self._upstreams.values():
+            if upstream.server.sticky:
+                upstream.end_session(key, None)
+
+    def _cancelled(self, endpoint: str, session: str, identity: Any) -> None:
+        if found := self._endpoints.get(endpoint):
+            found.cancel(session, identity)
+
     def background(self, work: Coroutine[Any, Any, None]) -> None:
         """Run what nobody waits for."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _keep(self) -> None:
+        """Keep house for the servers, in turn: with hundreds of them no call waits for all at once."""
+        part = 0
+        while True:
+            await asyncio.sleep(KEEP_SECONDS / KEEP_PARTS)
+            part = (part + 1) % KEEP_PARTS
+            for upstream in list(self._upstreams.values())[part::KEEP_PARTS]:
+                upstream.tick()
 
     async def _tick(self) -> None:
         while True:
@@ -182,8 +213,8 @@ class Gateway:
                 self._catalog.review()
             now = time.monotonic()
             self._parking.sweep(now)
-            for channel in list(self._shared.channels):
-                channel.keep_alive(now)
+            for waiting in list(self._shared.open):
+                waiting.keep_alive(now)
 
     def drain(self) -> None:
         """Say that the end is near: /readyz, connections, and streams without an end of their own."""
@@ -203,6 +234,8 @@ class Gateway:
     async def stop(self) -> None:
         """End the background work and the connections."""
         await self.http.close(1.0)
+        if self._shared.peers:
+            await self._shared.peers.stop()
         self._parking.close()
         await self._catalog.pins.refresh()
         for task in list(self._tasks):
@@ -229,6 +262,8 @@ class Gateway:
             exchange.respond(_text(200 if ready else 503, why))
         elif path == "/metrics":
             exchange.respond(Response(200, self.metrics.text(), "text/plain; version=0.0.4; charset=utf-8"))
+        elif path == peers.PATH and self._shared.peers:
+            self._shared.peers.take(exchange)
         elif path == "/status":
             self.background(self._told(exchange))
         elif (document := metadata.document(self.config.auth, path)) is not None:
@@ -282,6 +317,8 @@ class Gateway:
             if not upstream.probed.is_set()
             and age < (READY_GRACE_SECONDS if len(upstream.replicas) else ABSENT_GRACE_SECONDS)
         ]
+        if self._shared.peers and not self._shared.peers.ready:
+            waiting.append("what its peers know")
         if waiting:
             return False, f"waiting for {', '.join(waiting)}"
         return True, "ready"

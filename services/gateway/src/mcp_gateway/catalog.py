@@ -22,6 +22,7 @@ MAX_TTL_SECONDS = 300.0
 log = logging.getLogger("mcp_gateway.catalog")
 # After a failure a server is not asked again for so long: whoever asks meanwhile has the old list at once.
 RETRY_SECONDS = 1.0
+LEARN_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Catalog:
         self._entries: dict[tuple[str, str], _Entry] = {}
         self._running: dict[tuple[str, str], asyncio.Task[_Entry]] = {}
         self._changes: Counter[str] = Counter()
+        self._learn_at: dict[tuple[str, str], float] = {}
         self.generation = 0
 
     @property
@@ -89,11 +91,7 @@ class Catalog:
             return Listed(entry.items, entry.fresh_until)
         if entry and now < entry.failed_until:
             return Listed(entry.items, stale=True)
-        task = self._running.get(key)
-        if task is None:
-            # Its own task: when the first who asks leaves, the others still want it.
-            task = self._running[key] = asyncio.ensure_future(self._fetch(upstream, method, key))
-            task.add_done_callback(lambda done: (self._running.pop(key, None), done.cancelled() or done.exception()))
+        task = self._asked(upstream, method, key)
         try:
             async with asyncio.timeout(deadline):
                 fetched = await asyncio.shield(task)
@@ -107,6 +105,23 @@ class Catalog:
             raise RpcError(
                 TIMED_OUT, f"server {upstream.name} did not list its {LISTS[method]} within {deadline:g} s"
             ) from None
+
+    def learn(self, upstream: Upstream, method: str) -> None:
+        """Ask for a list that nobody waits for, and seldom again where there is none."""
+        key = (upstream.name, method)
+        now = time.monotonic()
+        if key not in self._entries and now >= self._learn_at.get(key, 0.0):
+            self._learn_at[key] = now + LEARN_SECONDS
+            self._asked(upstream, method, key)
+
+    def _asked(self, upstream: Upstream, method: str, key: tuple[str, str]) -> asyncio.Task[_Entry]:
+        """The request for a list that is under way, or a new one."""
+        task = self._running.get(key)
+        if task is None:
+            # Its own task: when the first who asks leaves, the others still want it.
+            task = self._running[key] = asyncio.ensure_future(self._fetch(upstream, method, key))
+            task.add_done_callback(lambda done: (self._running.pop(key, None), done.cancelled() or done.exception()))
+        return task
 
     async def _fetch(self, upstream: Upstream, method: str, key: tuple[str, str]) -> _Entry:
         items: list[Json] = []
@@ -213,8 +228,9 @@ class Catalog:
     def drop(self, server: str) -> None:
         """The server is no more."""
         self.forget(server)
-        for key in [key for key in self._entries if key[0] == server]:
-            del self._entries[key]
+        for known in (self._entries, self._learn_at):
+            for key in [key for key in known if key[0] == server]:
+                del known[key]
 
 
 def _named(server: str, method: str, listed: object) -> list[Json]:

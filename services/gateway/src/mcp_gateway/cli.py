@@ -77,7 +77,7 @@ async def _follow(gateway: Gateway, path: str) -> None:
             config = await asyncio.to_thread(load, path)
             fixed = [
                 f"{key}: needs a restart"
-                for key in ("host", "port", "session_keys", "session_ttl_seconds", "tracing")
+                for key in ("host", "port", "session_keys", "session_ttl_seconds", "tracing", "peers")
                 if getattr(config, key) != getattr(gateway.config, key)
             ]
             if fixed:

@@ -12,11 +12,12 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from mcp_gateway import answers, audit, auth, naming, pinning, policy, search, tracing
+from mcp_gateway import answers, audit, auth, naming, peers, pinning, policy, search, tracing
 from mcp_gateway.answers import CacheSettings
 from mcp_gateway.audit import AuditSettings
 from mcp_gateway.auth import AuthSettings
 from mcp_gateway.naming import EVERYTHING, Selection
+from mcp_gateway.peers import PeersSettings
 from mcp_gateway.pinning import PinSettings
 from mcp_gateway.policy import Profiles
 from mcp_gateway.reader import ConfigError, Reader
@@ -96,6 +97,7 @@ class Config:
     audit: AuditSettings = field(default_factory=AuditSettings)
     session_keys: tuple[bytes, ...] = ()
     session_ttl_seconds: int = 86400
+    peers: PeersSettings = field(default_factory=PeersSettings)
     allowed_hosts: tuple[str, ...] = LOOPBACK_HOSTS
     allowed_origins: tuple[str, ...] = ()
     drain_seconds: float = 30.0
@@ -121,18 +123,20 @@ def parse(document: Any) -> Config:
     session_keys = []
     for index, path in enumerate(sessions.words("key_files", ())):
         session_keys.append(Reader({"file": path}, f"sessions.key_files[{index}]", errors).secret("file").encode())
+    port = listen.take("port", int, 8080, lambda v: 0 <= v < 65536)
     servers = tuple(_server(Reader(v, f"servers[{i}]", errors)) for i, v in enumerate(root.take("servers", list, [])))
     profiles = policy.read(root.section("profiles"), [server.name for server in servers])
     errors += profiles.mistakes(access.profiles)
     config = Config(
         servers=servers,
         host=host,
-        port=listen.take("port", int, 8080, lambda v: 0 <= v < 65536),
+        port=port,
         auth=access,
         profiles=profiles,
         audit=audit.read(root.section("audit")),
         session_keys=tuple(session_keys),
         session_ttl_seconds=sessions.take("ttl_seconds", int, 86400, lambda v: v > 0),
+        peers=peers.read(root.section("peers"), port, keys=bool(session_keys)),
         allowed_hosts=http.words("allowed_hosts", LOOPBACK_HOSTS),
         allowed_origins=http.words("allowed_origins", ()),
         drain_seconds=float(root.take("drain_seconds", (int, float), 30.0, lambda v: v >= 0)),
@@ -218,6 +222,10 @@ def _server(reader: Reader) -> Server:
     headers = {}
     tools = reader.section("tools")
     for synonym, key in (("allow", "include"), ("deny", "exclude")):
+        if synonym in tools.left and key in tools.left:
+            tools.errors.append(
+                f"{tools.at(synonym)}: the same as {tools.at(key)}, which is given too; keep one of them"
+            )
         if synonym in tools.left:
             tools.left[key] = tools.left.pop(synonym)
     selection = naming.read(tools, name)

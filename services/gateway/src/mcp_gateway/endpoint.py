@@ -7,11 +7,9 @@ A client that leaves cancels its call in 2026 (2026-07-28 basic/patterns/cancell
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
-import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Coroutine
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,12 +17,11 @@ import orjson
 
 from mcp_gateway import peers, tracing
 from mcp_gateway.audit import Audit
-from mcp_gateway.audit.log import Outcome
 from mcp_gateway.auth import Authenticator, Unauthorized
-from mcp_gateway.backend import error_entry
 from mcp_gateway.config import Config
 from mcp_gateway.downstream import Channel, Legacy, Modern, Parking, Reply, is_modern
 from mcp_gateway.downstream.legacy import BATCHES
+from mcp_gateway.flight import Flight, broke
 from mcp_gateway.hub import Hub
 from mcp_gateway.limits import Limiter
 from mcp_gateway.metrics import Metrics
@@ -32,22 +29,23 @@ from mcp_gateway.net.client import Client
 from mcp_gateway.net.messages import Response
 from mcp_gateway.net.server import Exchange
 from mcp_gateway.principal import Principal
-from mcp_gateway.protocol import BUSY, INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR, Json, error
+from mcp_gateway.protocol import INVALID_REQUEST, PARSE_ERROR, Json, error
 from mcp_gateway.sessions import Sealer, Session
-from mcp_gateway.tracing import Span
+from mcp_gateway.states import States
 from mcp_gateway.views import Forbidden, Request, View
 
 MAX_BATCH = 100
 RECENT_ERRORS = 100
-
-log = logging.getLogger("mcp_gateway.access")
+MAX_HOSTS = 256
 
 
 class Shared:
     """What all endpoints share; the configuration is replaced when it changes."""
 
-    def __init__(self, config: Config, metrics: Metrics, client: Client, address: str) -> None:
+    def __init__(self, config: Config, metrics: Metrics, client: Client, address: str, states: States) -> None:
         self.config = config
+        self.states = states
+        self.peers: peers.Peers | None = None
         self.client = client
         self.address = address  # what other gateway replicas know this one by
         self.auth = Authenticator(config.auth)
@@ -56,15 +54,30 @@ class Shared:
         self.tracer = tracing.create(config.tracing)
         self.metrics = metrics
         self.inflight = 0
-        self.channels: set[Channel] = set()
+        self.open: set[Channel | Flight] = set()
         self.errors: deque[Json] = deque(maxlen=RECENT_ERRORS)
+        self._hosts: dict[str, bool] = {}
+
+    def configure(self, config: Config) -> None:
+        """Go by another configuration from now on."""
+        self.config = config
+        self._hosts.clear()
 
     def host_allowed(self, headers: dict[str, str]) -> bool:
         """Whether the request was meant for this gateway (DNS rebinding)."""
+        host = headers.get("host", "")
+        known = self._hosts.get(host)
+        if known is None:
+            known = self._host_allowed(host)
+            if len(self._hosts) >= MAX_HOSTS:
+                self._hosts.clear()
+            self._hosts[host] = known
+        return known
+
+    def _host_allowed(self, host: str) -> bool:
         allowed = self.config.allowed_hosts
         if "*" in allowed:
             return True
-        host = headers.get("host", "")
         name = host.rsplit(":", 1)[0] if host.rpartition(":")[2].isdigit() else host
         return name in allowed or host in allowed
 
@@ -78,16 +91,20 @@ def unauthorized(refusal: Unauthorized) -> Response:
 
 
 class Endpoint:
-    """One path."""
+    """One path.
+
+    Attributes:
+        label: its server's name, or ``*``, in metrics and logs.
+        running: requests of sessions, by session and request id: what clients of 2025 may cancel.
+    """
 
     def __init__(self, path: str, view: View, shared: Shared, sealer: Sealer, parking: Parking, hub: Hub) -> None:
         self._path = path
-        self._shared = shared
-        self._label = path.split("/")[2] if path != "/mcp" else "*"
+        self.shared = shared
+        self.label = path.split("/")[2] if path != "/mcp" else "*"
         self._modern = Modern(view, parking, hub)
-        self._legacy = Legacy(view, sealer, hub, shared.address)
-        # Calls in flight of sessions, by session and request id: what clients of 2025 may cancel.
-        self._running: dict[tuple[str, Any], asyncio.Task[None]] = {}
+        self._legacy = Legacy(view, sealer, hub, shared.address, shared.states)
+        self.running: dict[tuple[str, Any], Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def show(self, view: View) -> None:
@@ -96,241 +113,175 @@ class Endpoint:
         self._legacy.show(view)
 
     def take(self, exchange: Exchange) -> None:
-        """Answer a request by a task of its own."""
-        # Most requests are refused, or sent to a server, before anything has to be waited for.
-        task = asyncio.Task(self._serve(exchange), loop=asyncio.get_running_loop(), eager_start=True)
+        """Answer a request: at once, or by a task of its own where something has to be waited for."""
+        try:
+            request, shared = exchange.request, self.shared
+            headers = request.headers
+            if not shared.host_allowed(headers) or (
+                "origin" in headers and not self._origin_allowed(headers["origin"])
+            ):
+                shared.metrics.refused.labels("origin").inc()
+                exchange.respond(
+                    Response(403, orjson.dumps(error(None, INVALID_REQUEST, "Host or Origin is not allowed")))
+                )
+            elif request.method == "OPTIONS":
+                exchange.respond(_preflight(headers))
+            else:
+                authorization, api_key = headers.get("authorization", ""), headers.get("x-api-key", "")
+                principal = shared.auth.known(authorization, api_key, self._path, exchange.memory)
+                if principal is None:
+                    self.spawn(exchange, self._introduced(exchange, authorization, api_key))
+                else:
+                    self._admitted(exchange, principal)
+        except Exception:
+            broke(exchange)
+
+    def spawn(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
+        """Run what has to wait; what breaks in the gateway itself is told."""
+
+        async def guarded() -> None:
+            try:
+                await work
+            except Exception:
+                broke(exchange)
+
+        # It runs at once, up to where it first waits.
+        task = asyncio.Task(guarded(), loop=asyncio.get_running_loop(), eager_start=True)
         if not task.done():
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, exchange: Exchange) -> None:
-        try:
-            response = await self._route(exchange)
-            if response:
-                exchange.respond(response)
-        except Exception:
-            log.exception("a request failed in the gateway itself")
-            if exchange.started:
-                exchange.abort()
-            else:
-                exchange.respond(Response(500, orjson.dumps(error(None, INTERNAL_ERROR, "the gateway failed"))))
-
     # -- whence and who --------------------------------------------------------------------------
 
-    async def _route(self, exchange: Exchange) -> Response | None:
-        """Check whence and who; an answer, or None where it was given already."""
-        request = exchange.request
-        headers = request.headers
-        refused = self._shared.metrics.refused
-        if not self._shared.host_allowed(headers) or not self._origin_allowed(headers):
-            refused.labels("origin").inc()
-            return Response(403, orjson.dumps(error(None, INVALID_REQUEST, "Host or Origin is not allowed")))
-        if request.method == "OPTIONS":
-            return _preflight(headers)
-        shared = self._shared
-        authorization, api_key = headers.get("authorization", ""), headers.get("x-api-key", "")
-        principal = shared.auth.known(authorization, api_key, self._path)
-        if principal is None:
-            try:
-                principal = await shared.auth.authenticate(authorization, api_key, self._path)
-            except Unauthorized as refusal:
-                refused.labels("unauthorized").inc()
-                shared.audit.record(
-                    None, "", request.method, self._label, "", "", "refused", refusal.status, 0.0,
-                    len(request.body), 0, reason=refusal.message,
-                )  # fmt: skip
-                return unauthorized(refusal)
-        if self._label != "*" and not shared.config.profiles.of(principal).sees_server(self._label):
-            why = f"profile {principal.profile or 'default'} does not see server {self._label}"
-            return Response(403, orjson.dumps(error(None, INVALID_REQUEST, why)))
-        if request.method == "POST":
-            return await self._post(exchange, principal)
-        if request.method in ("GET", "DELETE"):
-            return await self._session_request(exchange, principal)
-        return Response(405, headers=(("allow", "GET, POST, DELETE, OPTIONS"),))
+    async def _introduced(self, exchange: Exchange, authorization: str, api_key: str) -> None:
+        """Find out who it is."""
+        request, shared = exchange.request, self.shared
+        try:
+            principal = await shared.auth.authenticate(authorization, api_key, self._path)
+        except Unauthorized as refusal:
+            shared.metrics.refused.labels("unauthorized").inc()
+            shared.audit.record(
+                None, "", request.method, self.label, "", "", "refused", refusal.status, 0.0,
+                len(request.body), 0, reason=refusal.message,
+            )  # fmt: skip
+            exchange.respond(unauthorized(refusal))
+        else:
+            self._admitted(exchange, principal)
 
-    def _origin_allowed(self, headers: dict[str, str]) -> bool:
+    def _admitted(self, exchange: Exchange, principal: Principal) -> None:
+        """It is known who asks."""
+        method = exchange.request.method
+        if self.label != "*" and not self.shared.config.profiles.of(principal).sees_server(self.label):
+            why = f"profile {principal.profile or 'default'} does not see server {self.label}"
+            exchange.respond(Response(403, orjson.dumps(error(None, INVALID_REQUEST, why))))
+        elif method == "POST":
+            self._post(exchange, principal)
+        elif method in ("GET", "DELETE"):
+            self.spawn(exchange, self._responded(exchange, self._session_request(exchange, principal)))
+        else:
+            exchange.respond(Response(405, headers=(("allow", "GET, POST, DELETE, OPTIONS"),)))
+
+    def _origin_allowed(self, origin: str | None) -> bool:
         """Browsers say where a page came from: other sites must not use a client's access (DNS rebinding)."""
-        origin = headers.get("origin")
-        config = self._shared.config
-        if origin is None or origin in config.allowed_origins:
+        if origin is None:
+            return True
+        config = self.shared.config
+        if origin in config.allowed_origins:
             return True
         return "*" not in config.allowed_hosts and urlsplit(origin).hostname in config.allowed_hosts
 
     # -- messages --------------------------------------------------------------------------------
 
-    async def _post(self, exchange: Exchange, principal: Principal) -> Response | None:
-        request = exchange.request
+    def _post(self, exchange: Exchange, principal: Principal) -> None:
+        """Read the message, and hand it to the era that it speaks."""
+        headers = exchange.request.headers
         try:
-            body = orjson.loads(request.body)
+            body = orjson.loads(exchange.request.body)
         except ValueError:
-            return self._malformed(PARSE_ERROR, "the body is not JSON")
+            exchange.respond(self._malformed(PARSE_ERROR, "the body is not JSON"))
+            return
         if isinstance(body, list):
-            return await self._batch(exchange, body, principal)
-        if not isinstance(body, dict) or body.get("jsonrpc") != "2.0":
-            return self._malformed(INVALID_REQUEST, "the body is not one JSON-RPC 2.0 message")
-        if "method" in body and not isinstance(body["method"], str):
-            return self._malformed(INVALID_REQUEST, "method is not a string")
-        headers = request.headers
-        streams = "text/event-stream" in headers.get("accept", "")
-        opened: Request | Reply
-        era: Modern | Legacy
-        modern = is_modern(body, headers)
-        holder = self._modern.holder(body) if modern else self._legacy.holder(body)
-        if holder and holder != self._shared.address and peers.FORWARDED not in headers:
-            task = asyncio.current_task()
-            assert task is not None
-            exchange.on_gone = task.cancel
-            if await peers.hand_over(self._shared.client, exchange, holder):
-                return None
-            exchange.on_gone = None
-        if modern:
-            era = self._modern
-            opened = era.open(body, headers, request.repeated, principal)
+            self.spawn(exchange, self._responded(exchange, self._batch(exchange, body, principal)))
+        elif not isinstance(body, dict) or body.get("jsonrpc") != "2.0":
+            exchange.respond(self._malformed(INVALID_REQUEST, "the body is not one JSON-RPC 2.0 message"))
+        elif "method" in body and not isinstance(body["method"], str):
+            exchange.respond(self._malformed(INVALID_REQUEST, "method is not a string"))
         else:
-            era = self._legacy
-            if body.get("method") == "notifications/cancelled":
-                self._cancel(headers, principal, body.get("params"))
-            opened = await era.open(body, headers, principal)
-        if isinstance(opened, Reply):
-            if opened.failed:
-                self._shared.metrics.request(self._label, body.get("method"), "refused")
-            return opened.response()
-        channel = Channel(exchange, streams)
-        await self._run(exchange, era, body["id"], opened, channel)
-        return None
+            era = self._modern if is_modern(body, headers) else self._legacy
+            # What goes on with an earlier request may be held by another gateway replica.
+            holder = era.holder(body) if era.goes_on(body) else None
+            if holder and holder != self.shared.address and peers.FORWARDED not in headers:
+                self.spawn(exchange, self._handed_over(exchange, era, body, principal, holder))
+            else:
+                self._message(exchange, era, body, principal)
 
-    def _malformed(self, code: int, why: str) -> Response:
-        self._shared.metrics.refused.labels("malformed").inc()
-        return Response(400, orjson.dumps(error(None, code, why)))
-
-    async def _run(
-        self, exchange: Exchange, era: Modern | Legacy, identity: Any, request: Request, channel: Channel
+    async def _handed_over(
+        self, exchange: Exchange, era: Modern | Legacy, body: Json, principal: Principal, holder: str
     ) -> None:
-        """Handle one request and finish its answer."""
+        """The gateway replica that holds what the message goes on with has it; this one, where that is gone."""
         task = asyncio.current_task()
         assert task is not None
-        if exchange.gone and not request.session:
-            return
-        if request.session:
-            self._running[(request.session.id, identity)] = task
-        else:
-            exchange.on_gone = task.cancel
-        reply = None
-        start = time.perf_counter()
-        forbidden: Forbidden | None = None
-        try:
-            reply = await self._counted(era, identity, request, channel, exchange.request.headers)
-        except Forbidden as refusal:
-            forbidden = refusal
-        except asyncio.CancelledError:
-            # Cancelled by its client, which wants no answer any more; or by the end of the gateway.
-            task.uncancel()
-        finally:
-            if request.session:
-                self._running.pop((request.session.id, identity), None)
+        exchange.on_gone = task.cancel
+        if not await peers.hand_over(self.shared.client, exchange, holder):
             exchange.on_gone = None
-        if forbidden:
-            wanted = self._shared.auth.insufficient_scope(self._path, forbidden.scopes, forbidden.message)
-            exchange.respond(unauthorized(wanted))
+            self._message(exchange, era, body, principal)
+
+    def _message(self, exchange: Exchange, era: Modern | Legacy, body: Json, principal: Principal) -> None:
+        """Check the envelope, and answer or begin what it asks for."""
+        request = exchange.request
+        headers = request.headers
+        opened: Request | Reply | Coroutine[Any, Any, Reply]
+        if isinstance(era, Modern):
+            opened = era.open(body, headers, request.repeated, principal)
         else:
-            channel.finish(reply, request.server)
-        self._audit(exchange, request, reply, forbidden, channel, time.perf_counter() - start)
+            if body.get("method") == "notifications/cancelled":
+                self._cancel(headers, principal, body.get("params"))
+            opened = era.open(body, headers, principal)
+        if isinstance(opened, Request):
+            flight = Flight(self, exchange, era, body["id"], opened)
+            if not flight.begin():
+                self.spawn(exchange, flight.run())
+        elif isinstance(opened, Reply):
+            self._replied(exchange, body, opened)
+        else:
+            self.spawn(exchange, self._waited(exchange, body, opened))
 
-    async def _counted(
-        self, era: Modern | Legacy, identity: Any, request: Request, channel: Channel, headers: Mapping[str, str]
-    ) -> Reply | None:
-        shared, principal = self._shared, request.principal.name
-        limits = shared.config.profiles.of(request.principal).limits
-        if not shared.limiter.enter(principal, limits):
-            why = f"{principal} has {limits.max_in_flight} requests in flight, as many as its profile allows"
-            return Reply(200, error(identity, BUSY, why, {"retryAfterMs": 1000}))
-        shared.inflight += 1
-        shared.channels.add(channel)
-        start = time.perf_counter()
-        outcome = "cancelled"
-        span = self._span(request, headers) if shared.tracer else None
-        try:
-            reply = await era.answer(identity, request, channel)
-            outcome = "ok"
-            if reply and reply.failed:
-                outcome = "error"
-                if isinstance(reply.message, dict):
-                    shared.errors.append(error_entry(request, reply.message["error"]))
-            return reply
-        except Forbidden:
-            outcome = "refused"
-            raise
-        finally:
-            shared.limiter.leave(principal)
-            shared.inflight -= 1
-            shared.channels.discard(channel)
-            shared.metrics.request(self._label, request.method, outcome, time.perf_counter() - start)
-            if span:
-                span.set("mcp_gateway.server", request.server)
-                span.set("mcp_gateway.replica", request.replica)
-                span.end(outcome)
+    async def _responded(self, exchange: Exchange, answer: Awaitable[Response | None]) -> None:
+        if response := await answer:
+            exchange.respond(response)
 
-    def _span(self, request: Request, headers: Mapping[str, str]) -> Span | None:
-        """The request's span, whose child the server's will be."""
-        if self._shared.tracer is None:
-            return None
-        params = request.params
-        target = params.get("name") or params.get("uri")
-        span = self._shared.tracer.start(
-            request.method, target if isinstance(target, str) else None, params.get("_meta"), headers
-        )
-        request.trace = span.child_context()
-        request.trace_id = request.trace.get("traceparent", "")[3:35]
-        return span
+    async def _waited(self, exchange: Exchange, body: Json, reply: Awaitable[Reply]) -> None:
+        self._replied(exchange, body, await reply)
 
-    def _audit(
-        self,
-        exchange: Exchange,
-        request: Request,
-        reply: Reply | None,
-        forbidden: Forbidden | None,
-        channel: Channel,
-        seconds: float,
-    ) -> None:
-        """Who, what, which replica, how it ended."""
-        outcome: Outcome = "ok"
-        code, reason = 0, ""
-        message = reply.message if reply else None
-        if forbidden:
-            outcome, code, reason = "refused", 403, forbidden.message
-        elif reply is None or exchange.gone:
-            outcome = "cancelled"
-        elif isinstance(message, dict) and "error" in message:
-            outcome, code, reason = "error", message["error"]["code"], message["error"]["message"]
-        elif isinstance(message, dict) and message["result"].get("isError") is True:
-            outcome = "tool_error"
-        params, session = request.params, request.session
-        self._shared.audit.record(
-            request.principal,
-            session.id if session else "",
-            request.method,
-            request.server or self._label,
-            str(params.get("name") or params.get("uri") or ""),
-            request.replica,
-            outcome,
-            code,
-            seconds * 1000,
-            len(exchange.request.body),
-            channel.sent,
-            request.trace_id,
-            request.refused or reason,
-            params.get("arguments"),
-        )
+    def _replied(self, exchange: Exchange, body: Json, reply: Reply) -> None:
+        """The envelope alone was enough to answer."""
+        if reply.failed:
+            self.shared.metrics.request(self.label, body.get("method"), "refused")
+        exchange.respond(reply.response())
+
+    def _malformed(self, code: int, why: str) -> Response:
+        self.shared.metrics.refused.labels("malformed").inc()
+        return Response(400, orjson.dumps(error(None, code, why)))
+
+    def insufficient(self, refusal: Forbidden) -> Response:
+        """The answer to a client whose scopes do not suffice."""
+        return unauthorized(self.shared.auth.insufficient_scope(self._path, refusal.scopes, refusal.message))
 
     def _cancel(self, headers: dict[str, str], principal: Principal, params: Any) -> None:
         """2025-11-25 basic/utilities/cancellation: only what the same session runs."""
         session = self._legacy.session(None, headers, principal)
         identity = params.get("requestId") if isinstance(params, dict) else None
-        if isinstance(session, Session) and isinstance(identity, str | int):
-            task = self._running.get((session.id, identity))
-            if task:
-                task.cancel()
+        if not isinstance(session, Session) or not isinstance(identity, str | int):
+            return
+        if not self.cancel(session.id, identity) and self.shared.peers:
+            self.shared.peers.cancel(self._path, session.id, identity)
+
+    def cancel(self, session: str, identity: Any) -> bool:
+        """Cancel a call of a session's; returns whether it ran here."""
+        flight = self.running.get((session, identity))
+        if flight:
+            flight.cancel()
+        return flight is not None
 
     # -- batches ---------------------------------------------------------------------------------
 
@@ -347,12 +298,12 @@ class Endpoint:
             if not isinstance(body, dict) or body.get("jsonrpc") != "2.0" or body.get("method") == "initialize":
                 identity = body.get("id") if isinstance(body, dict) else None
                 return error(identity, INVALID_REQUEST, "not a message that a batch may hold")
-            opened = await self._legacy.open(body, exchange.request.headers, principal)
+            opened = self._legacy.open(body, exchange.request.headers, principal)
             if isinstance(opened, Request):
-                opened_reply = await self._counted(self._legacy, body["id"], opened, channel, exchange.request.headers)
+                reply = await Flight(self, exchange, self._legacy, body["id"], opened, channel).reply()
             else:
-                opened_reply = opened
-            message = opened_reply.message if opened_reply else None
+                reply = opened if isinstance(opened, Reply) else await opened
+            message = reply.message if reply else None
             return message if isinstance(message, dict) else None
 
         answers = [answer for answer in await asyncio.gather(*(one(body) for body in bodies)) if answer]
@@ -377,14 +328,14 @@ class Endpoint:
         task = asyncio.current_task()
         assert task is not None
         exchange.on_gone = task.cancel
-        self._shared.channels.add(channel)
+        self.shared.open.add(channel)
         try:
             await self._legacy.listen(session, principal, channel)
         except asyncio.CancelledError:
             task.uncancel()
         finally:
             exchange.on_gone = None
-            self._shared.channels.discard(channel)
+            self.shared.open.discard(channel)
         channel.finish(None)
         return None
 

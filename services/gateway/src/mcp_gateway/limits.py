@@ -42,6 +42,10 @@ class Limits:
     servers: Mapping[str, Rate] = field(default_factory=dict)
     max_in_flight: int = 0
 
+    def metered(self, server: str) -> bool:
+        """Whether there is a rate for requests to the server."""
+        return bool(self.rate.burst) or server in self.servers
+
 
 class Limiter:
     """The buckets and the requests in flight of all principals.

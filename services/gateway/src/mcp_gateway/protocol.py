@@ -44,6 +44,8 @@ LEGACY_URL_ELICITATION = -32042
 # What only a server of 2026-07-28 answers (basic/index, "Error codes"); it proves the era.
 MODERN_ERRORS = (HEADER_MISMATCH, MISSING_REQUIRED_CLIENT_CAPABILITY, UNSUPPORTED_PROTOCOL_VERSION)
 
+UNWRITABLE = "the message cannot be written as JSON"
+
 LISTS = {
     "tools/list": "tools",
     "prompts/list": "prompts",
@@ -108,6 +110,7 @@ __all__ = [
     "TIMED_OUT",
     "UNAVAILABLE",
     "UNSUPPORTED_PROTOCOL_VERSION",
+    "UNWRITABLE",
     "Json",
     "RpcError",
     "encoded",
@@ -125,7 +128,7 @@ def encoded(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
     except TypeError as failure:
-        raise RpcError(INTERNAL_ERROR, f"the message cannot be written as JSON: {failure}") from None
+        raise RpcError(INTERNAL_ERROR, f"{UNWRITABLE}: {failure}") from None
 
 
 class RpcError(Exception):

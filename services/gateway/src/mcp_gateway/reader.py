@@ -58,7 +58,9 @@ class Reader:
             return Path(path).read_text("utf-8").strip()
         except OSError as error:
             self.errors.append(f"{self.at(key)}: {path}: {error.strerror}")
-            return ""
+        except ValueError as error:  # of the path, or of what is in the file
+            self.errors.append(f"{self.at(key)}: {path!r} is not a file of UTF-8 text: {error}")
+        return ""
 
     def section(self, key: str) -> Reader:
         return Reader(self.left.pop(key, None), self.at(key), self.errors)

@@ -79,7 +79,7 @@ class Sealer:
         material = keys or (os.urandom(32),)
         self._ciphers = [AESGCM(hashlib.sha256(CONTEXT + key).digest()) for key in material]
         self._ttl = ttl_seconds
-        self._ended: OrderedDict[str, float] = OrderedDict()
+        self._ended: OrderedDict[str, int] = OrderedDict()
         # Sessions opened before: a client sends the same id with each of its requests.
         self._opened: OrderedDict[str, Session] = OrderedDict()
         self._sealed: dict[str, str] = {}  # by session id, of the same
@@ -140,10 +140,30 @@ class Sealer:
         alive = time.time() - session.issued < self._ttl and session.id not in self._ended
         return session if mine and alive else None
 
+    def session(self, identity: str) -> Session | None:
+        """The session with this id that was opened here not long ago."""
+        return self._opened.get(self._sealed.get(identity, ""))
+
+    def expires(self, session: Session) -> int:
+        """When the session ends by itself, in seconds since the epoch."""
+        return session.issued + self._ttl
+
+    def latest_end(self) -> int:
+        """When a session that begins now ends by itself, in seconds since the epoch."""
+        return int(time.time()) + self._ttl
+
     def end(self, session: Session) -> None:
-        """Refuse the session from now on, on this replica; elsewhere its id ends with its time to live."""
-        self._opened.pop(self._sealed.pop(session.id, ""), None)
-        self._ended[session.id] = session.issued + self._ttl
+        """Refuse the session from now on."""
+        self.refuse(session.id, self.expires(session))
+
+    def refuse(self, identity: str, until: int) -> None:
+        """Refuse the session with this id from now on, up to its own end (seconds since the epoch)."""
+        self._opened.pop(self._sealed.pop(identity, ""), None)
+        self._ended[identity] = until
         now = time.time()
         while self._ended and (len(self._ended) > MAX_ENDED or next(iter(self._ended.values())) <= now):
             self._ended.popitem(last=False)
+
+    def ended_until(self, identity: str) -> int | None:
+        """Up to when a session that was ended is refused; None for others."""
+        return self._ended.get(identity)

@@ -61,3 +61,19 @@ async def events(chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator[byte
 def event(payload: bytes) -> bytes:
     """One message event; JSON has no raw line breaks, so one data line holds it."""
     return b"event: message\ndata: " + payload + b"\n\n"
+
+
+def sole_event(body: bytes) -> bytes | None:
+    """The data of a whole stream with one event; None for any other."""
+    data: list[bytes] = []
+    ended = False
+    for line in _LINE_END.split(body.removeprefix(b"\xef\xbb\xbf")):
+        if not line:
+            ended = ended or bool(data)
+        elif line.startswith(b"data:"):
+            if ended:
+                return None
+            data.append(line[5:].removeprefix(b" "))
+        elif line == b"data":
+            return None
+    return b"\n".join(data) if ended else None

@@ -13,6 +13,15 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 
+class Count:
+    """A counter's number."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+
 class Durations:
     """A histogram's numbers."""
 
@@ -49,8 +58,12 @@ class Tally(Collector):
         self._text = text
         self._labels = labels
         self._bounds = bounds
-        self.counts: dict[tuple[str, ...], int] = {}
+        self.counts: dict[tuple[str, ...], Count] = {}
         self.durations: dict[tuple[str, ...], Durations] = {}
+
+    def count(self, *labels: str) -> Count:
+        """The counter under these labels."""
+        return self.counts.setdefault(labels, Count())
 
     def of(self, *labels: str) -> Durations:
         """The durations under these labels."""
@@ -64,7 +77,7 @@ class Tally(Collector):
         if not self._bounds:
             counter = CounterMetricFamily(self._name, self._text, labels=self._labels)
             for labels, count in list(self.counts.items()):
-                counter.add_metric(labels, count)
+                counter.add_metric(labels, count.value)
             yield counter
             return
         histogram = HistogramMetricFamily(self._name, self._text, labels=self._labels)

@@ -123,7 +123,8 @@ def _balance(launch: Launch, kind: str, directory: Path, ports: list[int]) -> Ru
 
 @pytest.fixture(params=["caddy", "haproxy"])
 def fleet(request: pytest.FixtureRequest, launch: Launch, tmp_path: Path) -> Iterator[Fleet]:
-    """Three gateways with one seal key, behind a balancer that asks /readyz; three servers with two replicas each."""
+    """Three gateways with one seal key that know each other, behind a balancer that asks /readyz; three servers with
+    two replicas each."""
     if request.param == "haproxy" and not Path("/usr/sbin/haproxy").is_file():
         pytest.fail("haproxy is not installed (apt-get install haproxy)")
     started: list[Process] = []
@@ -144,11 +145,12 @@ def fleet(request: pytest.FixtureRequest, launch: Launch, tmp_path: Path) -> Ite
         ports = [httpx2.get(f"{each.running.url}/sites").json()[name]["port"] for each in servers[name]]
         listed.append({"name": name, "urls": [f"http://127.0.0.1:{p}/mcp" for p in ports], "sessions": sessions})
     common = {"servers": listed, "sessions": {"key_files": [str(tmp_path / "seal")]}, "drain_seconds": 10}
+    ports = [free_port() for _ in range(GATEWAYS)]
+    peers = {"urls": [f"http://127.0.0.1:{port}" for port in ports]}
 
-    def gateway() -> Process:
-        port = free_port()
+    def gateway(port: int) -> Process:
         path = tmp_path / f"gateway-{port}.json"
-        path.write_text(json.dumps({"listen": {"port": port}, **common}))
+        path.write_text(json.dumps({"listen": {"port": port}, "peers": peers, **common}))
 
         def start() -> Running:
             command = (sys.executable, "-m", "mcp_gateway", "serve", "--config", str(path))
@@ -158,7 +160,7 @@ def fleet(request: pytest.FixtureRequest, launch: Launch, tmp_path: Path) -> Ite
 
         return process(start)
 
-    gateways = [gateway() for _ in range(GATEWAYS)]
+    gateways = [gateway(port) for port in ports]
     balancer = _balance(launch, request.param, tmp_path, [each.running.port for each in gateways])
     wait_until(lambda: httpx2.get(f"{balancer.url}/readyz").status_code == 200, "the balancer has a gateway")
     yield Fleet(request.param, balancer.url, gateways, servers)
@@ -244,8 +246,10 @@ def test_chaos(fleet: Fleet, seen: Callable[..., None]) -> None:
     assert failures == {}
     # Whoever ends in order takes no call with it, safe or not.
     assert graceful == unsafe_before
+    # Of a gateway that is killed there is no answer: HAProxy says 502, or closes where it had kept a connection.
+    told = ("may have run", "may still run", "502", "JSONDecode", "Server disconnected without sending a response")
     for why in load.tallies["tools/call"].failed:
-        assert "may have run" in why or "may still run" in why or "502" in why or "JSONDecode" in why, why
+        assert any(text in why for text in told), why
     ran = Counter[str]()
     for name, replicas in fleet.servers.items():
         for each in replicas:

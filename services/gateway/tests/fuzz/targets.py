@@ -10,13 +10,17 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, cast
 
+import orjson
 import yaml
 
 from fuzz.wire_parsers import http_answer, http_request
 from mcp_gateway import names, sse
 from mcp_gateway.config import Config, parse
+from mcp_gateway.hub import Hub
+from mcp_gateway.peers.envelope import Envelope, Refused
 from mcp_gateway.reader import ConfigError
 from mcp_gateway.sessions import Pin, Sealer, Session
+from mcp_gateway.states import States
 
 LIMIT = 1 << 20
 PRINTABLE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
@@ -156,6 +160,39 @@ def configuration(data: bytes) -> None:
         assert mistakes.errors and all(isinstance(line, str) and line for line in mistakes.errors)
 
 
+# -- messages between replicas -----------------------------------------------------------------------------------------
+
+
+def peer_message(data: bytes) -> None:
+    """What no replica sealed is refused."""
+    try:
+        Envelope((b"key",)).open_request(data)
+    except Refused:
+        return
+    raise AssertionError("nobody sealed it")
+
+
+def peer_news(data: bytes) -> None:
+    """Whatever another replica says of a session is learnt, so that it can be told on, or refused as a whole."""
+    try:
+        news = orjson.loads(data)
+    except ValueError:
+        return
+    if not isinstance(news, dict):
+        return
+    one, two = (States(Sealer((b"key",), 3600), Hub(lambda _server: None)) for _ in range(2))
+    try:
+        one.learn(news)
+    except ValueError:
+        assert not list(one)
+        return
+    for session in one:
+        told = one.news(session)
+        assert told and session == news["session"]
+        two.learn(orjson.loads(orjson.dumps(told)))
+        assert two.news(session) == told
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
@@ -166,6 +203,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         merged_name,
         merged_uri,
         configuration,
+        peer_message,
+        peer_news,
         http_request,
         http_answer,
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fuzz.targets import TARGETS, configuration, sse_stream
@@ -47,5 +47,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 
 @QUICK
 @given(st.dictionaries(KEYS, VALUES, max_size=6))
+@example({"sessions": {"key_files": ["\U00010000"]}})  # which YAML reads from JSON as two surrogates
+@example({"sessions": {"key_files": ["a\0b"]}})
 def test_configurations(document: dict[str, Any]) -> None:
     configuration(json.dumps(document).encode())

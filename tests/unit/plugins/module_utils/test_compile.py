@@ -313,6 +313,17 @@ def test_the_gateways_servers() -> None:
     assert servers["far"]["headers"] == {"Authorization": {"file": "/run/secrets/token", "prefix": "Bearer "}}
 
 
+@pytest.mark.parametrize("replicas", [1, 3])
+@pytest.mark.parametrize("stack", ["mcp", "other"])
+def test_the_gateways_replicas_know_where_the_others_are(replicas: int, stack: str) -> None:
+    """One too: it is updated start-first, so that it learns from the one before."""
+    made = plan(settings={**SETTINGS, "name": stack, "gateway": {"replicas": replicas}})
+    config = json.loads(made["configs"][0]["content"])
+    assert made["stack"]["services"]["gateway"]["deploy"]["update_config"]["order"] == "start-first"
+    assert config["peers"] == {"dns": {"name": f"tasks.{stack}_gateway", "port": config["listen"]["port"]}}
+    assert config["sessions"]["key_files"] == ["/run/secrets/gateway_session_key"]
+
+
 @pytest.mark.parametrize(
     ("edge", "url", "sni"),
     [

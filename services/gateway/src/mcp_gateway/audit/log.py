@@ -1,4 +1,4 @@
-"""Records, taken in about two microseconds and written in batches by a background task."""
+"""Records, a line each at once, written in batches by a background task."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mcp_gateway.principal import Principal
 log = logging.getLogger("mcp_gateway.audit")
 
 Outcome = Literal["ok", "tool_error", "error", "refused", "cancelled"]
-BATCH = 256
+BATCH = 4096
 INTERVAL_SECONDS = 0.2
 MAX_PENDING = 20_000  # some 10 MB: what is kept while the destination takes nothing
 
@@ -32,7 +32,7 @@ class Audit:
     def __init__(self, settings: AuditSettings, stream: IO[Any], max_pending: int = MAX_PENDING) -> None:
         self._stream = stream
         self._max = max_pending
-        self._records: list[tuple[Any, ...]] = []
+        self._records: list[str] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
@@ -87,24 +87,22 @@ class Audit:
         if len(records) >= self._max:
             self._drop()
             return
-        records.append((
-            time.time(),
-            principal,
-            session,
-            method,
-            server,
-            name,
-            replica,
-            outcome,
-            code,
-            reason,
-            duration_ms,
-            request_bytes,
-            response_bytes,
-            trace_id,
-            # Encoded now: bounded by max_bytes, while the arguments themselves may be as large as a request.
-            self._redactor.encode(arguments) if self._with_arguments and arguments is not None else None,
-        ))  # fmt: skip
+        # A line at once: many at a time would hold up whatever else the loop has to do.
+        records.append(
+            self._lines.line(
+                time.time(),
+                ("", "") if principal is None else (principal.name, principal.profile or "default"),
+                (session, method, server, name, replica),
+                outcome,
+                code,
+                reason,
+                duration_ms,
+                request_bytes,
+                response_bytes,
+                trace_id,
+                self._redactor.encode(arguments) if self._with_arguments and arguments is not None else None,
+            )
+        )
         if len(records) == BATCH:
             self._wake.set()
 
@@ -123,7 +121,7 @@ class Audit:
         """Write all that was recorded; False if the destination did not take it within ``seconds``."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._write()
+                await self._write(wait=True)
                 return True
         return False
 
@@ -163,18 +161,21 @@ class Audit:
                 async with asyncio.timeout(INTERVAL_SECONDS):
                     await self._wake.wait()
             self._wake.clear()
-            await self._write()
+            # One batch each time: the thread takes turns with this one, and each turn costs.
+            await self._write(wait=False)
 
-    async def _write(self) -> None:
+    async def _write(self, *, wait: bool) -> None:
+        """Write what there is; also what comes meanwhile, where it is to be waited for."""
         async with self._writing:
             # Left by a writer that was ended while the destination took nothing.
             await self._sink.drained()
-            while self._records:
-                batch, self._records = self._records[:BATCH], self._records[BATCH:]
-                lines = [self._lines.line(record) for record in batch]
+            while self._records or self._untold:
+                batch, self._records = self._records, []
                 if self._untold:
-                    lines.append(self._lines.event("dropped", records=self._untold))
+                    batch.append(self._lines.event("dropped", records=self._untold))
                     log.error("audit: %d records were lost; writing again", self._untold)
                     self._told, self._untold = False, 0
-                self._sink.write("".join(lines).encode(), len(lines))
+                self._sink.write("".join(batch).encode(), len(batch))
+                if not wait:
+                    return
                 await self._sink.drained()

@@ -91,7 +91,7 @@ class Sink:
                 if len(rest) == len(data):
                     self._open()
                 rest = rest[os.write(self._fd(), rest) :]
-            except OSError as error:
+            except (OSError, ValueError) as error:  # ValueError: the stream was closed
                 self._failed(error)
                 with self._change:
                     if self._change.wait_for(lambda: self._closing, RETRY_SECONDS):
@@ -102,7 +102,7 @@ class Sink:
                     self.trouble = ""
         return True
 
-    def _failed(self, error: OSError) -> None:
+    def _failed(self, error: OSError | ValueError) -> None:
         if not self.trouble:
             log.error(
                 "audit: cannot write to %s: %s; records are kept as long as there is room", self.destination, error

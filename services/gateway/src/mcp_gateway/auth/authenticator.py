@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from mcp_gateway.auth.jwks import IssuerUnavailable, KeySet
 from mcp_gateway.auth.keys import Keys
@@ -47,6 +48,9 @@ class Unauthorized(Exception):
         self.retry_after = retry_after
 
 
+_LAST = "credential"
+
+
 class Authenticator:
     """Names the principal of a request by ``Authorization: Bearer`` or ``X-API-Key``.
 
@@ -70,15 +74,25 @@ class Authenticator:
         """The settings in force."""
         return self._settings
 
-    def known(self, authorization: str, api_key: str, resource: str) -> Principal | None:
+    def known(
+        self, authorization: str, api_key: str, resource: str, memory: dict[str, Any] | None = None
+    ) -> Principal | None:
         """The principal of a credential that was found good before and still is; None to ask `authenticate`.
 
         ``authorization`` and ``api_key`` are the values of the two headers, empty where missing; ``resource`` as
-        for `authenticate`. Without configured credentials everyone is ``anonymous``.
+        for `authenticate`. Without configured credentials everyone is ``anonymous``. ``memory`` is the client
+        connection's: the credential that came last by it need not be digested again.
         """
         if self._anonymous is not None:
             return self._anonymous
-        entry = self._remembered.get(_fingerprint(authorization, api_key, resource))
+        given = (authorization, api_key, resource)
+        last = memory.get(_LAST) if memory else None
+        if last and last[0] == given and last[1] is self._remembered:
+            entry: _Entry | None = last[2]
+        else:
+            entry = self._remembered.get(_fingerprint(*given))
+            if memory is not None and entry is not None:
+                memory[_LAST] = given, self._remembered, entry
         if entry is None or entry.expires <= self._clock():
             return None
         return entry.principal

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Coroutine, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from mcp_gateway.downstream.outlet import Outlet
 from mcp_gateway.downstream.parking import CAPABILITY_OF, lacking
 from mcp_gateway.downstream.reply import Channel, Reply
 from mcp_gateway.hub import LISTS_CHANGED, Hub, Listener
@@ -28,26 +29,16 @@ from mcp_gateway.protocol import (
     result,
 )
 from mcp_gateway.sessions import Address, Sealer, Session
+from mcp_gateway.states import States
 from mcp_gateway.views import Request, View
 
 # What a client without the header speaks (2025-11-25 basic/transports, "Protocol Version Header").
 ASSUMED_VERSION = "2025-03-26"
 BATCHES = "2025-03-26"  # the only version that has JSON-RPC batches (2025-06-18 changelog)
-MAX_STATES = 10_000
 # A server that never has enough is not asked on for ever.
 MAX_ROUNDS = 10
 QUESTION_SECONDS = 600.0
 QUESTION = "question"
-
-
-@dataclass
-class State:
-    """What a client set in its session: lost with this gateway replica, unless another was told."""
-
-    level: str | None = None
-    resources: dict[tuple[str, str], str] = field(default_factory=dict)
-    listeners: list[Listener] = field(default_factory=list)
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Legacy:
@@ -55,53 +46,57 @@ class Legacy:
 
     Args:
         holder: what other gateway replicas know this one by.
+        states: what clients set in their sessions.
     """
 
-    def __init__(self, view: View, sealer: Sealer, hub: Hub, holder: str) -> None:
-        self._view = view
+    def __init__(self, view: View, sealer: Sealer, hub: Hub, holder: str, states: States) -> None:
+        self.view = view
         self._sealer = sealer
         self._hub = hub
         self._holder = holder
-        self._states: OrderedDict[str, State] = OrderedDict()
+        self._states = states
         self._asked: dict[str, asyncio.Future[Json]] = {}
 
     def show(self, view: View) -> None:
         """Show this from now on."""
-        self._view = view
+        self.view = view
 
     # -- requests --------------------------------------------------------------------------------
 
-    async def open(self, body: Json, headers: Mapping[str, str], principal: Principal) -> Request | Reply:
-        """Check session and version; a Reply answers at once (``initialize`` and notifications among them)."""
+    def open(
+        self, body: Json, headers: Mapping[str, str], principal: Principal
+    ) -> Request | Reply | Coroutine[Any, Any, Reply]:
+        """Check session and version; a Reply, which may have to be waited for, is the whole answer."""
         identity, method, params = body.get("id"), body.get("method"), body.get("params")
         if "id" in body and (not isinstance(identity, (str, int)) or identity is True or identity is False):
             return Reply(400, error(None, INVALID_REQUEST, "id is neither a string nor an integer"))
         if not isinstance(params, dict):
             params = {}
         if method == "initialize":
-            return await self._initialize(identity, params, principal)
+            return self._initialize(identity, params, principal)
         session = self.session(identity, headers, principal)
         if isinstance(session, Reply):
             return session
         if method is None:
-            return await self._responded(body, session)
+            return self._responded(body, session)
         if identity is None:
             return Reply(202)  # notifications/initialized and the like: nothing of ours waits for it
-        state = self.state(session)
         if method == "ping":
             return Reply(200, result(identity, {}))
         if method == "logging/setLevel":
-            return self._set_level(identity, params, state)
+            return self._set_level(identity, params, session)
         if method in ("resources/subscribe", "resources/unsubscribe"):
-            return await self._subscribe(identity, params, principal, state, wanted=method == "resources/subscribe")
+            return self._subscribe(identity, params, principal, session, wanted=method == "resources/subscribe")
+        state = self._states.find(session.id)
+        level = state.level if state else None
         return Request(
             method,
             params,
             principal,
             session=session,
             capabilities=session.capabilities,
-            log_level=state.level or LOG_LEVELS[0],  # who never set one takes what the server sends by itself
-            set_level=state.level is not None,
+            log_level=level or LOG_LEVELS[0],  # who never set one takes what the server sends by itself
+            set_level=level is not None,
         )
 
     async def answer(self, identity: Any, request: Request, channel: Channel) -> Reply:
@@ -109,19 +104,31 @@ class Legacy:
         session = request.session
         assert session is not None  # only open() makes requests
         request.client = client = _Asking(self, session, channel)
+        if request.method == "tools/call":
+            request.sink = Outlet(channel, identity, partial(self.dressed, request))
         try:
-            value = await self._view.handle(request)
+            value = await self.view.handle(request)
             rounds = 0
             while value.get("resultType") == "input_required":
                 rounds += 1
                 if rounds > MAX_ROUNDS:
                     raise RpcError(INVALID_REQUEST, f"the server asked for input {MAX_ROUNDS} times without an end")
-                value = await self._view.handle(await client.gather(request, value))
+                value = await self.view.handle(await client.gather(request, value))
         except RpcError as failure:
             return Reply(200, error(identity, failure.code, failure.message, failure.data))
+        return Reply(200, result(identity, self.dressed(request, value)))
+
+    @staticmethod
+    def dressed(_request: Request, value: Json) -> Json:
+        """The result without what only 2026 knows."""
         for key in ("resultType", "ttlMs", "cacheScope"):
             value.pop(key, None)
-        return Reply(200, result(identity, value))
+        return value
+
+    @staticmethod
+    def goes_on(body: Json) -> bool:
+        """Whether the message is the response to a question."""
+        return "method" not in body
 
     # -- sessions --------------------------------------------------------------------------------
 
@@ -136,19 +143,13 @@ class Legacy:
         sealed = headers.get("mcp-session-id")
         if not sealed:
             return Reply(400, error(identity, INVALID_REQUEST, "Mcp-Session-Id is missing; send initialize first"))
-        session = self._sealer.open(sealed, principal.name, self._view.name)
-        return session or Reply(
-            404, error(identity, INVALID_REQUEST, "the session is unknown or has ended; send initialize")
-        )
-
-    def state(self, session: Session) -> State:
-        """What the client set in its session."""
-        state = self._states.get(session.id)
-        if state is None:
-            state = self._states[session.id] = State()
-            while len(self._states) > MAX_STATES:
-                self._states.popitem(last=False)
-        return state
+        session = self._sealer.open(sealed, principal.name, self.view.name)
+        if session is None:
+            return Reply(404, error(identity, INVALID_REQUEST, "the session is unknown or has ended; send initialize"))
+        state = self._states.find(session.id)
+        if state and state.pins:
+            return replace(session, pins={**session.pins, **state.pins})
+        return session
 
     async def _initialize(self, identity: Any, params: Json, principal: Principal) -> Reply:
         wanted = params.get("protocolVersion")
@@ -160,67 +161,65 @@ class Legacy:
             if name in CAPABILITY_OF.values() and isinstance(value, dict)
         }
         session = Session(
-            self._sealer.new_id(), version, principal.name, self._view.name, int(time.time()), {}, capabilities
+            self._sealer.new_id(), version, principal.name, self.view.name, int(time.time()), {}, capabilities
         )
-        session = replace(session, pins=await self._view.open_pins(principal, session))
-        value = {"protocolVersion": version, **self._view.hello(principal)}
+        session = replace(session, pins=await self.view.open_pins(principal, session))
+        value = {"protocolVersion": version, **self.view.hello(principal)}
         return Reply(200, result(identity, value), (("mcp-session-id", self._sealer.seal(session)),))
 
     async def end(self, session: Session) -> Reply:
         """DELETE: end the session."""
-        self._sealer.end(session)
-        if state := self._states.pop(session.id, None):
-            state.ended.set()
-        self._view.end_session(session)
+        self._states.end(session)
+        self.view.end_session(session)
         return Reply(204)
 
     # -- what a session sets ---------------------------------------------------------------------
 
-    def _set_level(self, identity: Any, params: Json, state: State) -> Reply:
+    def _set_level(self, identity: Any, params: Json, session: Session) -> Reply:
         """Remembered here; servers are told with the session's next call, and each call is filtered by it."""
         level = params.get("level")
         if level not in LOG_LEVELS:
             return Reply(200, error(identity, INVALID_PARAMS, f"level {level!r} is none of {', '.join(LOG_LEVELS)}"))
-        state.level = level
+        self._states.set_level(session, level)
         return Reply(200, result(identity, {}))
 
     async def _subscribe(
-        self, identity: Any, params: Json, principal: Principal, state: State, *, wanted: bool
+        self, identity: Any, params: Json, principal: Principal, session: Session, *, wanted: bool
     ) -> Reply:
         """Subscriptions concern the session's streams, those to come as well (2025-11-25 server/resources)."""
-        found = self._view.resources_of(principal, [params.get("uri")])
+        found = self.view.resources_of(principal, [params.get("uri")])
         if not found:
             return Reply(200, error(identity, INVALID_PARAMS, f"Resource not found: {params.get('uri')}"))
-        for key, uri in found.items():
-            if wanted:
-                state.resources[key] = uri
-            else:
-                state.resources.pop(key, None)
-        for listener in state.listeners:
-            self._hub.change(listener, dict(state.resources))
-        await self._view.settled({server for server, _ in found})
+        try:
+            self._states.subscribe(session, found, wanted=wanted)
+        except RpcError as refusal:
+            return Reply(200, error(identity, refusal.code, refusal.message))
+        await self.view.settled({server for server, _ in found})
         return Reply(200, result(identity, {}))
 
     async def listen(self, session: Session, principal: Principal, channel: Channel) -> None:
         """GET: the session's stream for what belongs to no request (basic/transports, "Listening for Messages")."""
 
         def put(method: str, params: Json) -> None:
-            # Each message goes to one stream only (basic/transports, "Multiple Connections").
-            if state.listeners and state.listeners[-1] is listener:
+            # Each message goes to one stream only (basic/transports, "Multiple Connections"): the latest.
+            if state.listeners and state.listeners[-1] is listener and self._states.speaks(state):
                 message: Json = {"jsonrpc": "2.0", "method": method}
                 channel.put({**message, "params": params} if params else message)
 
-        state = self.state(session)
-        listener = Listener(self._view.servers_of(principal), put, frozenset(LISTS_CHANGED), dict(state.resources))
+        state = self._states.of(session)
+        listener = Listener(self.view.servers_of(principal), put, frozenset(LISTS_CHANGED), dict(state.resources))
         state.listeners.append(listener)
+        self._states.set_stream(session, opened=True)
         self._hub.add(listener)
         channel.open()
         client = _Asking(self, session, channel)
         pinned = [
-            asyncio.ensure_future(upstream.relay(key, pin, session.capabilities, client))
-            for upstream, key, pin in self._view.pinned(session)
+            asyncio.ensure_future(
+                upstream.relay(key, partial(self._states.pin, session, upstream.name), session.capabilities, client)
+            )
+            for upstream, key, _ in self.view.pinned(session)
         ]
-        waiting = [asyncio.ensure_future(state.ended.wait()), asyncio.ensure_future(self._view.closing())]
+        waiting = [asyncio.ensure_future(state.ended.wait()), asyncio.ensure_future(self.view.closing())]
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -231,6 +230,8 @@ class Legacy:
             self._hub.remove(listener)
             if listener in state.listeners:
                 state.listeners.remove(listener)
+            if not state.listeners and not state.ended.is_set():
+                self._states.set_stream(session, opened=False)
 
     # -- questions of servers --------------------------------------------------------------------
 
@@ -245,7 +246,7 @@ class Legacy:
                 future.set_result(body)
             return Reply(202)
         try:
-            await self._view.deliver(Address(*fields[2]), body)
+            await self.view.deliver(Address(*fields[2]), body)
         except OSError:
             return Reply(404, error(None, INVALID_REQUEST, "the server that asked is gone"))
         return Reply(202)

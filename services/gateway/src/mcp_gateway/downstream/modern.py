@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
+from mcp_gateway.downstream.outlet import Outlet
 from mcp_gateway.downstream.parking import CAPABILITY_OF, Parking, ParkingClient, binding_of, undeclared
 from mcp_gateway.downstream.reply import Channel, Reply
 from mcp_gateway.hub import LISTS_CHANGED, Hub, Listener
@@ -72,13 +74,13 @@ class Modern:
     """One endpoint for clients of the stateless era."""
 
     def __init__(self, view: View, parking: Parking, hub: Hub) -> None:
-        self._view = view
+        self.view = view
         self._parking = parking
         self._hub = hub
 
     def show(self, view: View) -> None:
         """Show this from now on."""
-        self._view = view
+        self.view = view
 
     def open(
         self, body: Json, headers: Mapping[str, str], repeated: frozenset[str], principal: Principal
@@ -92,7 +94,8 @@ class Modern:
             return Reply(400, error(None, INVALID_REQUEST, "a response is nothing that this endpoint takes"))
         if "id" not in body:
             return Reply(202)  # a notification: nothing of ours waits for it
-        identity, method, params = body["id"], body["method"], cast(Json, body.get("params"))
+        identity, method = body["id"], body["method"]
+        params: Any = body.get("params")
         if not isinstance(identity, (str, int)) or identity is True or identity is False:
             return Reply(400, error(None, INVALID_REQUEST, "id is neither a string nor an integer"))
         meta = params.get("_meta") if isinstance(params, dict) else None
@@ -128,13 +131,20 @@ class Modern:
         """Handle the request and dress its result for this era; None where the stream says it all."""
         try:
             if request.method == "server/discover":
-                value = self._view.discover(request.principal)
+                value = self.view.discover(request.principal)
             elif request.method == "subscriptions/listen":
                 return await self._listen(identity, request, channel)
             else:
+                if request.method == "tools/call":
+                    request.sink = Outlet(channel, identity, partial(self.dressed, request))
                 value = await self._handle(request, channel)
         except RpcError as failure:
             return _refusal(identity, failure)
+        return Reply(200, result(identity, self.dressed(request, value)))
+
+    @staticmethod
+    def dressed(request: Request, value: Json) -> Json:
+        """The result as this era has it (basic/index, "Result types"; server/utilities/caching)."""
         value.setdefault("resultType", "complete")
         if request.method in CACHEABLE and value["resultType"] == "complete":
             value.setdefault("ttlMs", 0)
@@ -144,7 +154,13 @@ class Modern:
             value["_meta"] = {SERVER_INFO_META_KEY: GATEWAY_INFO}
         elif SERVER_INFO_META_KEY not in meta:
             value["_meta"] = {SERVER_INFO_META_KEY: GATEWAY_INFO, **meta}
-        return Reply(200, result(identity, value))
+        return value
+
+    @staticmethod
+    def goes_on(body: Json) -> bool:
+        """Whether the message goes on with an earlier one (basic/patterns/mrtr)."""
+        params = body.get("params")
+        return isinstance(params, dict) and ("requestState" in params or "inputResponses" in params)
 
     async def _handle(self, request: Request, channel: Channel) -> Json:
         """The result; what it asks for must be what the client declared."""
@@ -160,7 +176,7 @@ class Modern:
         """The view's result. A call whose server may ask the client in the middle of it can be parked."""
         if request.method not in INPUT_METHODS:
             request.client = _Listening(channel, request.capabilities)
-            return await self._view.handle(request)
+            return await self.view.handle(request)
         params = request.params
         if "requestState" in params and (held := self._parking.open(params["requestState"])):
             responses = params.get("inputResponses")
@@ -169,9 +185,9 @@ class Modern:
             )
         if _ASKABLE.isdisjoint(request.capabilities):
             request.client = _Listening(channel, request.capabilities)
-            return await self._view.handle(request)
+            return await self.view.handle(request)
         request.client = client = ParkingClient(request.capabilities, channel)
-        return await self._parking.run(client, self._view.handle(request), self._binding(request))
+        return await self._parking.run(client, self.view.handle(request), self._binding(request))
 
     def holder(self, body: Json) -> str | None:
         """Which gateway replica holds the call that the request goes on with, if any does."""
@@ -182,7 +198,7 @@ class Modern:
         return held[1] if held else None
 
     def _binding(self, request: Request) -> str:
-        return binding_of(self._view.name, request.principal.name, request.method, request.params)
+        return binding_of(self.view.name, request.principal.name, request.method, request.params)
 
     async def _listen(self, identity: Any, request: Request, channel: Channel) -> Reply | None:
         """``subscriptions/listen``: acknowledge first, then tell (basic/patterns/subscriptions)."""
@@ -193,8 +209,8 @@ class Modern:
             raise RpcError(INVALID_REQUEST, "Accept lacks text/event-stream, which this method answers with")
         tag = {SUBSCRIPTION_META_KEY: identity}
         uris = wanted.get("resourceSubscriptions")
-        resources = self._view.resources_of(request.principal, uris if isinstance(uris, list) else [])
-        offered = self._view.tells()
+        resources = self.view.resources_of(request.principal, uris if isinstance(uris, list) else [])
+        offered = self.view.tells()
         lists = {method: name for method, name in LISTS_CHANGED.items() if wanted.get(name) is True and name in offered}
         granted: Json = dict.fromkeys(lists.values(), True)
         if uris is not None:
@@ -210,15 +226,15 @@ class Modern:
             params = {**params, "_meta": {**(meta if isinstance(meta, dict) else {}), **tag}}
             channel.put({"jsonrpc": "2.0", "method": method, "params": params})
 
-        listener = Listener(self._view.servers_of(request.principal), put, frozenset(lists), resources)
+        listener = Listener(self.view.servers_of(request.principal), put, frozenset(lists), resources)
         self._hub.add(listener)
         try:
-            await self._view.settled({server for server, _ in resources})
+            await self.view.settled({server for server, _ in resources})
             waiting, early = early or [], None
             put("notifications/subscriptions/acknowledged", {"notifications": granted})
             for news in waiting:
                 put(*news)
-            await self._view.closing()
+            await self.view.closing()
         finally:
             self._hub.remove(listener)
         return Reply(200, result(identity, {"resultType": "complete", "_meta": tag}))

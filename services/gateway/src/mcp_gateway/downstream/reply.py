@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+import orjson
+
 from mcp_gateway import sse
 from mcp_gateway.net.messages import Response
 from mcp_gateway.net.server import Exchange
-from mcp_gateway.protocol import Json, RpcError, encoded, error
+from mcp_gateway.passing import Passing
+from mcp_gateway.protocol import INTERNAL_ERROR, UNWRITABLE, Json, error
 
 KEEPALIVE_SECONDS = 10.0
 # Proxies in between must not hold events back (nginx's name for it, which others understand as well).
@@ -31,7 +34,7 @@ class Reply:
     def response(self, server: str = "") -> Response:
         """As it leaves."""
         return Response(
-            self.status, b"" if self.message is None else _bytes(self.message, server), headers=self.headers
+            self.status, b"" if self.message is None else written(self.message, server), headers=self.headers
         )
 
 
@@ -40,17 +43,24 @@ class Channel:
 
     Args:
         streams: whether the client takes an event stream.
+        since: when the request came, by the monotonic clock; None for now.
         headers: whole header lines of an event stream, beyond the usual ones.
     """
 
-    __slots__ = ("_exchange", "_headers", "_since", "sent", "streams")
+    __slots__ = ("_exchange", "_headers", "_since", "passing", "sent", "streams")
 
-    def __init__(self, exchange: Exchange, streams: bool, headers: bytes = b"") -> None:
+    def __init__(self, exchange: Exchange, streams: bool, since: float | None = None, headers: bytes = b"") -> None:
         self._exchange = exchange
         self._headers = headers
-        self._since = time.monotonic()
+        self._since = time.monotonic() if since is None else since
         self.streams = streams
         self.sent = 0  # bytes of the reply
+        self.passing: Passing | None = None  # what rewrites a result that is passed on
+
+    @property
+    def started(self) -> bool:
+        """Whether the answer has begun."""
+        return self._exchange.started
 
     @property
     def gone(self) -> bool:
@@ -66,27 +76,46 @@ class Channel:
         """Send a message as an event; without effect where the client takes none."""
         if self.streams and not self._exchange.gone:
             self.open()
-            await self._exchange.send(sse.event(_bytes(message)))
+            await self._exchange.send(sse.event(written(message)))
 
     def put(self, message: Json) -> None:
         """The same without waiting for a client that is slow to take it."""
         if self.streams and not self._exchange.gone:
             self.open()
-            self._exchange.put(sse.event(_bytes(message)))
+            self._exchange.put(sse.event(written(message)))
 
     def keep_alive(self, now: float) -> None:
         """Say something where nothing was said for long, lest something in between give up."""
         silent = now - max(self._since, self._exchange.wrote)
+        if self.passing and self.passing.begun:
+            return  # JSON has no place for it
         if self.streams and not self._exchange.gone and silent > KEEPALIVE_SECONDS:
             self.open()
             self._exchange.put(sse.KEEPALIVE)
+
+    async def pass_on(self, data: bytes) -> None:
+        """Send a part of an answer in JSON, and wait while the client takes what was sent before."""
+        exchange = self._exchange
+        if not exchange.started:
+            exchange.open_stream(b"application/json", STREAM_HEADERS + self._headers)
+        self.sent += len(data)
+        await exchange.send(data)
 
     def finish(self, reply: Reply | None, server: str = "") -> None:
         """Send the reply, which came from ``server``; None ends a stream without one."""
         exchange = self._exchange
         if exchange.gone or exchange.finished:
             return
+        if self.passing and self.passing.begun:
+            # A part must not be taken for the whole.
+            exchange.finish() if self.passing.done and reply and not reply.failed else exchange.abort()
+            return
         if not exchange.started:
+            if reply and reply.status == 200 and reply.message is not None and not reply.headers:
+                body = written(reply.message, server)
+                self.sent = len(body)
+                exchange.respond_json(body)
+                return
             response = reply.response(server) if reply else Response(202)
             self.sent = len(response.body)
             exchange.respond(response)
@@ -94,17 +123,17 @@ class Channel:
         messages = reply.message if reply and isinstance(reply.message, list) else [reply.message] if reply else []
         for message in messages:
             if message is not None:
-                data = sse.event(_bytes(message, server))
+                data = sse.event(written(message, server))
                 self.sent += len(data)
                 exchange.put(data)
         exchange.finish()
 
 
-def _bytes(message: Json | list[Json], server: str = "") -> bytes:
+def written(message: Json | list[Json], server: str = "") -> bytes:
     """JSON of a reply, or of an error where a server sent what cannot be passed on."""
     try:
-        return encoded(message)
-    except RpcError as failure:
+        return orjson.dumps(message)
+    except TypeError as failure:
         identity = message.get("id") if isinstance(message, dict) else None
         where = f"server {server}: " if server else ""
-        return encoded(error(identity, failure.code, where + failure.message))
+        return orjson.dumps(error(identity, INTERNAL_ERROR, f"{where}{UNWRITABLE}: {failure}"))

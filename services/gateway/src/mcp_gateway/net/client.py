@@ -1,7 +1,8 @@
 """HTTP/1.1 to servers: pooled connections on asyncio's protocols and llhttp (RFC 9110, RFC 9112).
 
-``Client.post`` sends one request and returns its ``Answer``: whole when it is short, else as a stream. A connection
-serves one exchange at a time. Errors say whether anything was sent: ``ConnectFailed`` means that nothing was.
+``Client.send`` sends one request and returns its ``Answer``: whole when it is short, else as a stream.
+``Client.kept`` gives a connection that is open already, whose ``start`` does so without waiting. A connection serves
+one exchange at a time. Errors say whether anything was sent: ``ConnectFailed`` means that nothing was.
 """
 
 from __future__ import annotations
@@ -11,20 +12,27 @@ import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from typing import cast
+from typing import Protocol, cast
 from urllib.parse import SplitResult, urlsplit
 
 import httptools
+
+from mcp_gateway.net.heads import fields
 
 CONNECT_SECONDS = 5.0
 # Servers close idle connections after some seconds (uvicorn and Node: 5), and one that closes while a request is on
 # its way leaves it in doubt: close ours first, unless the server says how long it keeps them.
 KEEP_SECONDS = 4.0
 SWEEP_SECONDS = 0.25
+# How long a server has to end a stream after the message that was waited for.
+END_SECONDS = 1.0
+# An answer that stands still so long is handed over as far as it came; what breaks sooner can still become an error.
+STALLED_SECONDS = 0.1
 # Up to here an answer is handed over whole; a longer one as it comes.
 HOLD_BYTES = 256 * 1024
 BUFFER_BYTES = 256 * 1024
 MAX_HEAD_BYTES = 64 * 1024
+_OK = b"HTTP/1.1 200 OK\r\n"
 
 
 class ExchangeError(OSError):
@@ -62,15 +70,16 @@ class Answer:
 
     __slots__ = ("_buffer", "_buffered", "_connection", "_failure", "_more", "body", "headers", "status")
 
-    def __init__(self, status: int, headers: dict[str, str], body: bytes | None, connection: _Connection | None):
+    def __init__(self, status: int, headers: dict[str, str], body: bytes | None, connection: Connection | None):
         self.status = status
         self.headers = headers
         self.body = body
         self._connection = connection  # while it still brings parts of this answer
-        self._buffer: deque[bytes] = deque()
-        self._buffered = 0
-        self._more: asyncio.Future[None] | None = None
-        self._failure: ExchangeError | None = None
+        if body is None:
+            self._buffer: deque[bytes] = deque()
+            self._buffered = 0
+            self._more: asyncio.Future[None] | None = None
+            self._failure: ExchangeError | None = None
 
     @property
     def streams(self) -> bool:
@@ -118,6 +127,16 @@ class Answer:
         if self._connection:
             self._connection.allow_silence(seconds)
 
+    def so_far(self) -> bytes:
+        """What came of the body and was not taken yet."""
+        return b"".join(self._buffer) if self.body is None else self.body
+
+    def done(self) -> None:
+        """Nothing of what follows is wanted: the stream's end frees the connection, if it comes soon."""
+        if self._connection:
+            self._connection.let_end()
+            self._connection = None
+
     def close(self) -> None:
         """Break off a stream that is not at its end; without effect otherwise."""
         if self._connection:
@@ -143,12 +162,50 @@ class Answer:
             self._more.set_result(None)
 
 
-class _Connection(asyncio.Protocol):
+class Taker(Protocol):
+    """Who waits for an answer: called once, with the one or the other, and must not raise.
+
+    Attributes:
+        patient: whether it has no use for an event stream before its first event.
+    """
+
+    patient: bool
+
+    def answered(self, answer: Answer) -> None:
+        """The answer, whole or its beginning."""
+
+    def failed(self, failure: ExchangeError) -> None:
+        """There is none."""
+
+
+class _Waiter:
+    """A coroutine that waits for an answer."""
+
+    __slots__ = ("future",)
+    patient = False
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    def answered(self, answer: Answer) -> None:
+        if self.future.done():
+            answer.close()  # it left in this very moment
+        else:
+            self.future.set_result(answer)
+
+    def failed(self, failure: ExchangeError) -> None:
+        if not self.future.done():
+            self.future.set_exception(failure)
+
+
+class Connection(asyncio.Protocol):
+    """One connection to a server."""
+
     def __init__(self, pool: _Pool) -> None:
         self._pool = pool
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._parser = httptools.HttpResponseParser(self)
-        self._waiter: asyncio.Future[Answer] | None = None
+        self._taker: Taker | None = None
         self._answer: Answer | None = None  # that is handed on while it comes
         self._paused = False
         self.closed = False
@@ -159,6 +216,7 @@ class _Connection(asyncio.Protocol):
         self._kept = False
         self._quiet = True
         self._head_bytes = 0
+        self._secrets: dict[bytes, tuple[str, str]] = {}
         self._reset()
 
     def _reset(self) -> None:
@@ -166,29 +224,45 @@ class _Connection(asyncio.Protocol):
         self._size = 0
         self._status = 0
         self._headed = False
+        self._streams = False  # to be handed on while it comes
+        self._whole = False
+        self._keep = False
+        self._surplus = False  # more came than was asked for
         self._body: list[bytes] = []
         self._held = 0
+        self._parts = 0  # in which the body came
+        self._ending = False  # of no interest any more
 
     # -- one exchange ----------------------------------------------------------------------------
 
-    async def exchange(self, data: bytes, silence: float, total: float) -> Answer:
+    def start(self, data: bytes, silence: float, total: float, taker: Taker) -> None:
+        """Send a request; its answer is the taker's. ``silence`` and ``total`` as for ``Client.send``."""
         now = time.monotonic()
         self._silence = silence
         self.deadline, self.limit = now + silence, now + total
-        self._reset()
         self._quiet = True
-        waiter = self._waiter = asyncio.get_running_loop().create_future()
+        self._taker = taker
         self._pool.busy.add(self)
         self.transport.write(data)
+
+    async def exchange(self, data: bytes, silence: float, total: float) -> Answer:
+        """The same, waited for."""
+        waiter = _Waiter()
+        self.start(data, silence, total, waiter)
+        future = waiter.future
         try:
-            return await waiter
+            return await future
         except asyncio.CancelledError:
             # With its answer complete the connection may be at work for somebody else already.
-            if self._waiter is waiter:
+            if self._taker is waiter:
                 self.give_up()
-            elif not waiter.cancelled() and not waiter.exception():
-                waiter.result().close()
+            elif future.done() and not future.cancelled() and not future.exception():
+                future.result().close()
             raise
+
+    def back(self) -> None:
+        """It was taken and is not needed."""
+        self._pool.idle.append(self)
 
     def resume(self) -> None:
         if self._paused and not self.closed:
@@ -200,12 +274,25 @@ class _Connection(asyncio.Protocol):
         self._silence = max(self._silence, seconds)
         self.deadline = time.monotonic() + self._silence
 
+    def let_end(self) -> None:
+        """Wait for the end of an answer that nobody wants any more."""
+        self._answer, self._ending = None, True
+        self.limit = min(self.limit, time.monotonic() + END_SECONDS)
+        self.resume()
+
     def give_up(self) -> None:
-        """Leave in the middle: the connection is of no more use."""
+        """Leave in the middle: the connection is of no more use, and nobody waits for the answer."""
+        self._taker = None
         self._fail(Broken("given up"))
 
-    def expire(self, now: float) -> None:
-        """End an exchange that is out of time; one whose reader is slow is not the server's fault."""
+    def sweep(self, now: float) -> None:
+        """Hand over what began and does not go on, and end an exchange that is out of time.
+
+        That a reader is slow is not the server's fault.
+        """
+        begun = (self._body or self._streams) and not (self._quiet or self._answer or self._ending)
+        if begun and now - (self.deadline - self._silence) > STALLED_SECONDS:
+            self._hand_on()
         if now > self.limit or (now > self.deadline and not self._paused):
             self._fail(Silent("no answer in time"))
 
@@ -214,12 +301,12 @@ class _Connection(asyncio.Protocol):
         self._pool.busy.discard(self)
         if self.transport:
             self.transport.abort()
-        waiter, self._waiter = self._waiter, None
+        taker, self._taker = self._taker, None
         answer, self._answer = self._answer, None
         if answer:
             answer.end(failure)
-        elif waiter and not waiter.done():
-            waiter.set_exception(failure)
+        elif taker:
+            taker.failed(failure)
 
     # -- the transport's side --------------------------------------------------------------------
 
@@ -233,29 +320,59 @@ class _Connection(asyncio.Protocol):
             self._pool.lost(self)
             self._fail(Broken("the server sent what nobody asked for"))
             return
+        if self._quiet:
+            if self._take(data):
+                return
+            self._reset()
         self.deadline = time.monotonic() + self._silence
         self._quiet = False
         if not self._headed:
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-            if not self._headed and self._head_bytes > MAX_HEAD_BYTES and self in self._pool.busy:
-                self._fail(Broken(f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes"))
         except httptools.HttpParserUpgrade:
             self._fail(Broken("the server wants another protocol"))
         except httptools.HttpParserError as failure:
             # Bytes that follow a whole answer are no part of it, and the connection of no use.
-            self._pool.lost(self)
-            self._fail(Broken(f"the answer is not HTTP: {failure}"))
+            self._surplus = True
+            if not self._whole:
+                self._fail(Broken(f"the answer is not HTTP: {failure}"))
+        # Whoever takes the answer may go on with this connection: not while the parser is at work.
+        if self._whole:
+            self._complete()
+        elif (self._streams and (self._body or not (self._taker and self._taker.patient))) or self._is_slow():
+            self._hand_on()
+        elif not self._headed and self._head_bytes > MAX_HEAD_BYTES:
+            self._fail(Broken(f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes"))
+
+    def _take(self, data: bytes) -> bool:
+        """Take a whole answer of the usual form; False, and nothing done, where the parser must read it."""
+        if not data.startswith(_OK):
+            return False
+        end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
+        headers = fields(data[len(_OK) : end].split(b"\r\n"), self._secrets) if end > 0 else None
+        if headers is None or not (length := headers.get("content-length")):
+            return False
+        if not len(data) - end - 4 == int(length) <= HOLD_BYTES:
+            return False
+        self._pool.busy.discard(self)
+        self._kept = True
+        self._pool.put(self, headers.get("keep-alive", ""))
+        taker, self._taker = self._taker, None
+        if taker:
+            taker.answered(Answer(200, headers, data[end + 4 :], None))
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         self._pool.lost(self)
         if self not in self._pool.busy:
             return
-        until_close = self._headed and not {"content-length", "transfer-encoding"} & self._headers.keys()
+        until_close = (
+            not self._quiet and self._headed and not {"content-length", "transfer-encoding"} & self._headers.keys()
+        )
         if exc is None and until_close:
-            self.on_message_complete()  # a body without a length ends with the connection (RFC 9112, section 6.3)
+            self._complete()  # a body without a length ends with the connection (RFC 9112, section 6.3)
         else:
             stale = self._kept and self._quiet
             if stale:
@@ -263,75 +380,95 @@ class _Connection(asyncio.Protocol):
             why = f": {exc}" if exc else " before the answer was complete"
             self._fail(Broken(f"the connection broke{why}", stale=stale))
 
+    def _is_slow(self) -> bool:
+        """Whether the body comes in several parts; servers often send it apart from the head, but then whole."""
+        self._parts += bool(self._body)
+        return self._parts > 1 and not self._answer and not self._ending
+
+    def _hand_on(self) -> None:
+        """Hand over an answer that is not complete, and from then on what comes of it."""
+        self._streams = False
+        taker, self._taker = self._taker, None
+        if taker:
+            answer = self._answer = Answer(self._status, self._headers, None, self)
+            if self._body:
+                self._pass(answer, b"".join(self._body))
+            taker.answered(answer)
+
+    def _pass(self, answer: Answer, data: bytes) -> None:
+        if answer.add(data) and not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+
+    def _complete(self) -> None:
+        """The answer is whole: the connection is free, or of no more use."""
+        if self not in self._pool.busy:
+            return
+        self._pool.busy.discard(self)
+        taker, self._taker = self._taker, None
+        answer, self._answer = self._answer, None
+        status, headers, body = self._status, self._headers, self._body
+        if not self.closed:
+            if self._paused:
+                self._paused = False
+                self.transport.resume_reading()
+            self._kept = True
+            if self._keep and not self._surplus and "upgrade" not in headers:
+                self._pool.put(self, headers.get("keep-alive", ""))
+            else:
+                self.closed = True
+                self.transport.close()
+        if answer:
+            answer.end(None)
+        elif taker:
+            taker.answered(Answer(status, headers, body[0] if len(body) == 1 else b"".join(body), None))
+
     # -- the parser's side -----------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._surplus = self._whole
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._size += len(name) + len(value)
         if self._size > MAX_HEAD_BYTES:
             self._fail(Broken(f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes"))
-            return
-        self._headers[name.decode("latin-1").lower()] = value.decode("latin-1").strip(" \t")
+        elif not self._whole:
+            self._headers[name.decode("latin-1").lower()] = value.decode("latin-1").strip(" \t")
 
     def on_headers_complete(self) -> None:
+        if self._whole:
+            return
         self._status = self._parser.get_status_code()
         if self._status < 200:
             return
         self._headed = True
         self._head_bytes = 0
-        length = self._headers.get("content-length")
-        if self._headers.get("content-type", "").startswith("text/event-stream") or (
-            length and int(length) > HOLD_BYTES
-        ):
-            self._stream()
-
-    def _stream(self) -> None:
-        """Hand the answer over before it is complete."""
-        waiter, self._waiter = self._waiter, None
-        if waiter and not waiter.done():
-            self._answer = Answer(self._status, self._headers, None, self)
-            waiter.set_result(self._answer)
+        headers = self._headers
+        self._streams = headers.get("content-type", "").startswith("text/event-stream") or (
+            int(headers.get("content-length") or 0) > HOLD_BYTES
+        )
 
     def on_body(self, data: bytes) -> None:
-        if self.closed:
+        if self.closed or self._whole:
             return
-        if self._answer is None:
-            self._body.append(data)
-            self._held += len(data)
-            if self._held <= HOLD_BYTES:
-                return
-            self._stream()
-            data = b"".join(self._body)
-            if self._answer is None:
-                return
-        if self._answer.add(data) and not self._paused:
-            self._paused = True
-            self.transport.pause_reading()
+        if self._ending:
+            return
+        if self._answer:
+            self._pass(self._answer, data)
+            return
+        self._body.append(data)
+        self._held += len(data)
+        if self._held > HOLD_BYTES:
+            self._streams = True
 
     def on_message_complete(self) -> None:
+        if self._whole:
+            return
         if self._status < 200:  # interim (RFC 9110, section 15.2): the answer is still to come
             self._reset()
             return
-        if self not in self._pool.busy:
-            return
-        self._pool.busy.discard(self)
-        waiter, self._waiter = self._waiter, None
-        answer, self._answer = self._answer, None
-        if answer:
-            answer.end(None)
-        elif waiter and not waiter.done():
-            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            waiter.set_result(Answer(self._status, self._headers, body, None))
-        if self.closed:
-            return
-        if self._paused:
-            self._paused = False
-            self.transport.resume_reading()
-        self._kept = True
-        if self._parser.should_keep_alive() and "upgrade" not in self._headers:
-            self._pool.put(self, self._headers.get("keep-alive", ""))
-        else:
-            self.closed = True
-            self.transport.close()
+        self._whole = True
+        self._keep = self._parser.should_keep_alive()  # only known here
 
 
 class _Pool:
@@ -341,25 +478,31 @@ class _Pool:
         self._host = url.hostname or ""
         self._port = url.port or (443 if url.scheme == "https" else 80)
         self._context = context if url.scheme == "https" else None
-        self.idle: list[_Connection] = []
-        self.busy: set[_Connection] = set()
+        self.idle: list[Connection] = []
+        self.busy: set[Connection] = set()
         self.connecting = 0
 
-    async def take(self, *, fresh: bool) -> _Connection:
-        """An open connection, the one used last first."""
+    def kept(self) -> Connection | None:
+        """A connection that is open and idle, the one used last first."""
         now = time.monotonic()
-        while self.idle and not fresh:
+        while self.idle:
             connection = self.idle.pop()
             if connection.idle_until > now and not connection.closed and not connection.transport.is_closing():
                 return connection
             connection.closed = True
             connection.transport.close()
+        return None
+
+    async def take(self, *, fresh: bool) -> Connection:
+        """An open connection."""
+        if not fresh and (connection := self.kept()):
+            return connection
         loop = asyncio.get_running_loop()
         self.connecting += 1
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 _, made = await loop.create_connection(
-                    lambda: _Connection(self), self._host, self._port, ssl=self._context
+                    lambda: Connection(self), self._host, self._port, ssl=self._context
                 )
         except TimeoutError:
             raise ConnectFailed(f"no connection within {CONNECT_SECONDS:g} s") from None
@@ -370,7 +513,7 @@ class _Pool:
         # Nothing else may run before the exchange begins: a pool with neither is forgotten.
         return made
 
-    def put(self, connection: _Connection, keep_alive: str) -> None:
+    def put(self, connection: Connection, keep_alive: str) -> None:
         seconds = KEEP_SECONDS
         if keep_alive:
             _, _, told = keep_alive.partition("timeout=")
@@ -387,13 +530,13 @@ class _Pool:
             connection.transport.close()
         self.idle.clear()
 
-    def lost(self, connection: _Connection) -> None:
+    def lost(self, connection: Connection) -> None:
         if connection in self.idle:
             self.idle.remove(connection)
 
     def sweep(self, now: float) -> None:
         for connection in list(self.busy):
-            connection.expire(now)
+            connection.sweep(now)
         for connection in [c for c in self.idle if c.idle_until <= now]:
             self.idle.remove(connection)
             connection.closed = True
@@ -435,6 +578,11 @@ class Client:
         """How many are idle and busy."""
         pools = self._pools.values()
         return sum(len(pool.idle) for pool in pools), sum(len(pool.busy) for pool in pools)
+
+    def kept(self, url: SplitResult) -> Connection | None:
+        """A connection to the origin of ``url`` that is open and idle; ``start`` it now, or give it ``back``."""
+        pool = self._pools.get((url.scheme, url.netloc))
+        return pool.kept() if pool else None
 
     async def send(self, url: SplitResult, data: bytes, silence: float, total: float, fresh: bool = False) -> Answer:
         """Send a whole request to the origin of ``url`` and return the answer.

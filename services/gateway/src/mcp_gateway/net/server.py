@@ -1,8 +1,9 @@
 """HTTP/1.1 to clients, on asyncio's protocols and llhttp (RFC 9110, RFC 9112).
 
 ``Connection`` parses requests and hands each to the handler as an ``Exchange``, which answers it: at once, or
-as a stream. Requests of one connection are answered one after the other. Every resource that a client can
-hold is bounded here: bytes of head and body, time to send them, time to take the answer.
+as a stream. A request that comes whole and has the usual form needs no parser (``heads``). Requests of one connection
+are answered one after the other. Every resource that a client can hold is bounded here: bytes of head and body, time
+to send them, time to take the answer.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from urllib.parse import unquote
 
 import httptools
 
+from mcp_gateway.net.heads import fields
 from mcp_gateway.net.messages import Request, Response
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -30,6 +32,8 @@ IDLE_SECONDS = 75.0
 STALLED_SECONDS = 60.0
 SWEEP_SECONDS = 1.0
 SMALL_BYTES = 64 * 1024
+MAX_TARGETS = 1024
+MAX_TARGET_BYTES = 256
 
 Handler = Callable[["Exchange"], None]
 
@@ -70,6 +74,17 @@ class Exchange:
         self.on_gone: Callable[[], object] | None = None
         self.wrote = 0.0
         self._chunked = True
+
+    @property
+    def memory(self) -> dict[str, Any]:
+        """What the handler keeps of the client for as long as it is connected."""
+        return self._connection.memory
+
+    def respond_json(self, body: bytes) -> None:
+        """Send the whole answer: 200, with this JSON."""
+        if not self.started and not self.gone:
+            self.started = self.finished = True
+            self._connection.write_json(body, self.request)
 
     def respond(self, response: Response) -> None:
         """Send the whole answer."""
@@ -138,6 +153,9 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._refusal: Response | None = None
         self._rest = 0  # of a body that llhttp does not read
+        self._old = False  # HTTP/1.0
+        self.memory: dict[str, Any] = {}
+        self._secrets: dict[bytes, tuple[str, str]] = {}
         self._begin()
 
     # -- the transport's side --------------------------------------------------------------------
@@ -173,6 +191,8 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._refusal:
             return  # the answer to what cannot be read is under way
+        if self._exchange is None and not (self._reading or self._writable or self._waiting) and self._take(data):
+            return
         if self._rest:
             self._read_rest(data)
             return
@@ -192,6 +212,28 @@ class Connection(asyncio.Protocol):
             self._refuse(400, "not HTTP/1.1")
         if self._refusal or self._waiting:
             self._next()
+
+    def _take(self, data: bytes) -> bool:
+        """Take a whole request of the usual form; False, and nothing done, where the parser must read it."""
+        end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
+        if end < 0 or self._rest:
+            return False
+        first = data.find(b"\r\n")
+        target = self._server.targets.get(data[:first])
+        if target is None:
+            return False
+        lines = data[first + 2 : end].split(b"\r\n")
+        headers = fields(lines, self._secrets) if len(lines) <= MAX_HEADERS else None
+        if headers is None or "host" not in headers:
+            return False
+        length = int(headers.get("content-length") or 0)
+        if len(data) - end - 4 != length or length > MAX_BODY_BYTES:
+            return False
+        method, path, query = target
+        self._old = False
+        self._exchange = exchange = Exchange(self, Request(method, path, query, headers, data[end + 4 :]))
+        self._server.handle(exchange)
+        return True
 
     def _read_rest(self, data: bytes) -> None:
         """The body of a request that wished for another protocol."""
@@ -241,6 +283,7 @@ class Connection(asyncio.Protocol):
         if self._size > MAX_HEAD_BYTES or len(self._headers) + self._count > MAX_HEADERS:
             self._refuse(431, f"the head is larger than {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} fields")
         version = self._parser.get_http_version()
+        self._old = version == "1.0"
         if version not in ("1.0", "1.1"):
             self._refuse(505, "HTTP/1.1 is spoken here")
         elif ("host" not in self._headers and version == "1.1") or (self._repeated and "host" in self._repeated):
@@ -291,10 +334,12 @@ class Connection(asyncio.Protocol):
             path = unquote(path)
         if len(path) > 1:
             path = path.rstrip("/") or "/"
+        method = self._parser.get_method()
+        wanted = method.decode("latin-1"), path, query.decode("latin-1")
+        if self._url.startswith(b"/") and len(self._url) <= MAX_TARGET_BYTES and not self._old:
+            self._server.know(b"%b %b HTTP/1.1" % (method, self._url), wanted)
         request = Request(
-            self._parser.get_method().decode("latin-1"),
-            path,
-            query.decode("latin-1"),
+            *wanted,
             self._headers,
             bytes(self._body),
             frozenset(self._repeated) if self._repeated else frozenset(),
@@ -355,9 +400,20 @@ class Connection(asyncio.Protocol):
             self._transport.writelines((head, body))
         self.answered(keep=keep)
 
+    def write_json(self, body: bytes, request: Request) -> None:
+        server = self._server
+        if self._keep and not server.draining and len(body) < SMALL_BYTES and request.method != "HEAD":
+            self._transport.write(b"%b%d\r\n\r\n%b" % (server.json_head, len(body), body))
+            self._exchange = None
+            self._since = server.now
+            if self._waiting or self._refusal:
+                asyncio.get_running_loop().call_soon(self._next)
+        else:
+            self.write_whole(Response(200, body), head_only=request.method == "HEAD")
+
     def write_stream_head(self, content_type: bytes, headers: bytes) -> bool:
         """Send the head; returns whether parts are chunks (RFC 9112, section 7.1) or go on to the end (1.0)."""
-        chunked = self._parser.get_http_version() != "1.0"
+        chunked = not self._old
         self._keep = self._keep and chunked and not self._server.draining
         self._transport.write(
             b"HTTP/1.1 200 OK\r\n%bcontent-type: %b\r\n%b%b%b\r\n"
@@ -374,7 +430,7 @@ class Connection(asyncio.Protocol):
     def answered(self, *, keep: bool) -> None:
         """The answer is complete: read on, or close."""
         self._exchange = None
-        self._since = time.monotonic()
+        self._since = self._server.now
         if not (keep and self._keep):
             self._transport.close()
         elif self._waiting or self._refusal:
@@ -414,6 +470,9 @@ class Server:
     Attributes:
         draining: answers ask clients to close their connections.
         date: the Date line of now (RFC 9110, section 6.6.1).
+        json_head: the head of an answer in JSON, up to its length.
+        now: by the monotonic clock, right to a second.
+        targets: method, path and query of first lines that came before.
     """
 
     def __init__(self, handle: Handler, refusal: Callable[[int, str], Response]) -> None:
@@ -422,6 +481,9 @@ class Server:
         self.draining = False
         self.connections: set[Connection] = set()
         self.date = b""
+        self.json_head = b""
+        self.now = time.monotonic()
+        self.targets: dict[bytes, tuple[str, str, str]] = {}
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -437,10 +499,17 @@ class Server:
 
     def _tick(self) -> None:
         self.date = f"date: {formatdate(usegmt=True)}\r\n".encode()
-        now = time.monotonic()
+        self.json_head = b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\ncontent-length: " % self.date
+        now = self.now = time.monotonic()
         for connection in list(self.connections):
             connection.sweep(now)
         self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._tick)
+
+    def know(self, line: bytes, target: tuple[str, str, str]) -> None:
+        """Remember what a request's first line means; they come from clients, so there is an end to that."""
+        if len(self.targets) >= MAX_TARGETS:
+            self.targets.clear()
+        self.targets[line] = target
 
     @property
     def sockets(self) -> list[Any]:

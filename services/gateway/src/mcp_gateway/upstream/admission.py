@@ -101,9 +101,15 @@ class Gate:
         """Take a place where one is free and nobody waits for it; give it back with ``leave``."""
         if self.waiting and (self._turns or self._first):
             return False
-        if self.inflight >= self._places() or (self._limit and self._held.get(principal, 0) >= self._limit):
+        inflight, held = self.inflight, self._held
+        mine = held.get(principal, 0)
+        if inflight >= self._places() or (self._limit and mine >= self._limit):
             return False
-        self._take(principal)
+        now = self._clock()
+        self._area += inflight * (now - self._stamp)
+        self._stamp = now
+        self.inflight = inflight + 1
+        held[principal] = mine + 1
         return True
 
     async def wait(self, principal: str = "", first: bool = False, seconds: float | None = None) -> None:

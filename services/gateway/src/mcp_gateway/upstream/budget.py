@@ -67,9 +67,9 @@ class RetryBudget:
         self._floor_at = clock()
         self._edge = self._floor_at + WINDOW_SECONDS
 
-    def request(self) -> None:
+    def request(self, now: float | None = None) -> None:
         """A first try is made."""
-        if self._clock() >= self._edge:
+        if (self._clock() if now is None else now) >= self._edge:
             self._turn()
         self._requests += 1
 

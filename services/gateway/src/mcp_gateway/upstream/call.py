@@ -6,10 +6,18 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from mcp_gateway.net.client import Answer, Broken, Connection, ExchangeError
+from mcp_gateway.passing import Passing
 from mcp_gateway.protocol import LOG_LEVELS, METHOD_NOT_FOUND, Json, RpcError, error, result
 from mcp_gateway.sessions import Address, Pin
+
+if TYPE_CHECKING:
+    from mcp_gateway.upstream.lanes import Lane
+    from mcp_gateway.upstream.legacy import UpstreamSession
+    from mcp_gateway.upstream.replicas import Replica
+    from mcp_gateway.upstream.server import Upstream
 
 log = logging.getLogger("mcp_gateway.upstream")
 
@@ -36,6 +44,20 @@ class Client(Protocol):
         """
 
 
+class Sink(Protocol):
+    """Takes a tool's result while it comes."""
+
+    def passing(self, expected: int) -> Passing | None:
+        """What rewrites the answer with this id; None where it has to be held."""
+
+    async def write(self, data: bytes) -> None:
+        """Take what was rewritten."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was taken: then no other answer can be given."""
+
+
 @dataclass(slots=True)
 class Call:
     """One call to a server.
@@ -56,6 +78,8 @@ class Call:
         trace: W3C trace context for ``_meta`` (2026-07-28 basic/index, "_meta").
         replica: address of the replica that was asked last.
         fresh: whether it must not go over a connection that was kept.
+        begun: the first try, where it was made already.
+        sink: takes the result while it comes, where it need not be held.
     """
 
     method: str
@@ -73,6 +97,70 @@ class Call:
     trace: Mapping[str, str] | None = None
     replica: str = ""
     fresh: bool = False
+    begun: Begun | None = None
+    sink: Sink | None = None
+
+    def meta(self, identity: int) -> Json:
+        """Its ``_meta`` with the gateway's progress token, which is ``identity``, and trace context."""
+        given = self.params.get("_meta")
+        meta = dict(given) if isinstance(given, dict) else {}
+        if meta.get("progressToken") is not None:
+            meta["progressToken"] = identity
+        if self.trace:
+            meta |= self.trace
+        return meta
+
+
+class Begun:
+    """A call's first try, sent without waiting, and what came of it. The call holds a place at its server.
+
+    Attributes:
+        identity: the id of the request.
+        trial: whether it is the trial of a half-open breaker.
+        start: when it was sent, by the monotonic clock.
+        session: the session with a server of 2025.
+        answer, failure: one of them, when it has ended.
+    """
+
+    __slots__ = (
+        "answer", "call", "connection", "era", "failure", "identity", "lane", "replica", "session", "start", "trial",
+        "upstream",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        call: Call,
+        upstream: Upstream,
+        lane: Lane,
+        replica: Replica,
+        connection: Connection,
+        identity: int,
+        era: str,
+        session: UpstreamSession | None,
+        start: float,
+    ) -> None:
+        self.call = call
+        self.upstream = upstream
+        self.lane = lane
+        self.replica = replica
+        self.connection = connection
+        self.identity = identity
+        self.era = era
+        self.session = session
+        self.trial = replica.started()
+        self.start = start
+        self.answer: Answer | None = None
+        self.failure: ExchangeError | None = None
+
+    def outcome(self) -> Answer:
+        """The answer, or its beginning.
+
+        Raises:
+            ExchangeError: there is none.
+        """
+        if self.answer is None:
+            raise self.failure or Broken("nothing came")
+        return self.answer
 
 
 class Relay:
@@ -96,16 +184,6 @@ class Relay:
         self.address: Address | None = None
         self.respond: Callable[[Json], asyncio.Future[None]] | None = None
         self.questions: set[asyncio.Task[None]] = set()
-
-    def meta(self) -> Json:
-        """The call's ``_meta`` with the gateway's progress token and trace context."""
-        given = self._call.params.get("_meta")
-        meta = dict(given) if isinstance(given, dict) else {}
-        if self._token is not None:
-            meta["progressToken"] = self._identity
-        if self._call.trace:
-            meta |= self._call.trace
-        return meta
 
     async def take(self, message: Json) -> None:
         """Take a notification, or a request, of the server.

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from mcp_gateway.reader import Reader
 from mcp_gateway.upstream.replicas import Replica, Replicas
 
-TICK_SECONDS = 0.25
-
 
 @dataclass(frozen=True)
 class HealthSettings:
@@ -69,26 +67,18 @@ class HealthChecks:
         self._clock = clock
         self._records: dict[Replica, _Record] = {}
 
-    async def run(self) -> None:
-        """Check for ever; cancelling it ends the checks under way."""
-        try:
-            while True:
-                self.tick()
-                await asyncio.sleep(TICK_SECONDS)
-        finally:
-            tasks = [record.task for record in self._records.values() if record.task]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    async def close(self) -> None:
+        """End the checks under way."""
+        tasks = [record.task for record in self._records.values() if record.task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def tick(self) -> None:
         """Begin the checks that are due; never a second one of the same replica."""
         now = self._clock()
-        current = set(self._replicas.by_url.values())
-        for gone in self._records.keys() - current:
-            if task := self._records.pop(gone).task:
-                task.cancel()
-        for replica in current:
+        replicas = self._replicas.by_url
+        for replica in replicas.values():
             record = self._records.get(replica)
             if record is None:
                 record = self._records[replica] = _Record(now + self._settings.interval * random.random())
@@ -99,6 +89,10 @@ class HealthChecks:
                 record.bad = 0
                 continue
             record.task = asyncio.ensure_future(self._one(replica, record))
+        if len(self._records) > len(replicas):
+            for gone in self._records.keys() - set(replicas.values()):
+                if task := self._records.pop(gone).task:
+                    task.cancel()
 
     async def _one(self, replica: Replica, record: _Record) -> None:
         try:

@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from mcp_gateway.protocol import (
@@ -25,12 +26,15 @@ from mcp_gateway.protocol import (
     RpcError,
 )
 from mcp_gateway.sessions import Address, Pin
-from mcp_gateway.upstream.call import Call, Changed, Relay
+from mcp_gateway.upstream.call import Begun, Call, Changed, Relay
 from mcp_gateway.upstream.replicas import Replica
-from mcp_gateway.upstream.wire import Answer, Take, Wire, WrongEra, quietly
+from mcp_gateway.upstream.wire import Answer, Take, Wire, WrongEra, lines_of, quietly
 
 MAX_SESSIONS = 10_000
 CLOSING_SECONDS = 2.0
+
+# Told key and session of one that was opened; returns whether other gateway replicas will use it.
+Repinned = Callable[[str, Pin], bool]
 
 log = logging.getLogger("mcp_gateway.upstream")
 
@@ -48,12 +52,13 @@ class UpstreamSession:
     subscribed: set[str] = field(default_factory=set)
     used: float = field(default_factory=time.monotonic)
 
-    def headers(self) -> dict[str, str]:
-        """What belongs on every request after ``initialize`` (2025-11-25 basic/transports)."""
+    @cached_property
+    def lines(self) -> bytes:
+        """What belongs on the head of every request after ``initialize`` (2025-11-25 basic/transports)."""
         headers = {"MCP-Protocol-Version": self.version}
         if self.id:
             headers["Mcp-Session-Id"] = self.id
-        return headers
+        return lines_of(headers)
 
 
 class _SessionLost(Exception):
@@ -67,6 +72,9 @@ class LegacySessions:
         name: the server's.
         idle_seconds: sessions unused for so long are ended, here and there.
         background: runs work that nobody waits for.
+
+    Attributes:
+        repinned: takes each new session that has an id.
     """
 
     def __init__(
@@ -79,6 +87,7 @@ class LegacySessions:
         self._sessions: OrderedDict[tuple[str, str], UpstreamSession] = OrderedDict()
         self._opening: dict[tuple[str, str], asyncio.Task[UpstreamSession]] = {}
         self._urls: dict[str, str] = {}
+        self.repinned: Repinned = lambda _key, _pin: False
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -97,12 +106,26 @@ class LegacySessions:
             WrongEra: the replica refuses to open a session.
         """
         for _ in range(2):
-            session = await self.session(replica, request.session_key, request.pin, request.capabilities)
+            begun, request.begun = request.begun, None
+            if begun and begun.session:
+                session = begun.session
+            else:
+                session = await self.session(replica, request.session_key, request.pin, request.capabilities)
             try:
-                return await self._call(session, request, changed)
+                return await self._call(session, request, changed, begun)
             except _SessionLost:
                 self._drop(session, replica.url, request.session_key)
         raise RpcError(UNAVAILABLE, "the server does not keep its sessions")
+
+    def ready(self, replica: Replica, call: Call) -> UpstreamSession | None:
+        """The session that the call can use as it is; None where something has to be said to the server first."""
+        place = (replica.url, call.session_key)
+        session = self._sessions.get(place)
+        if session is None or (call.set_level and self._unset(session, call.log_level)):
+            return None
+        session.used = time.monotonic()
+        self._sessions.move_to_end(place)
+        return session
 
     async def session(
         self, replica: Replica, key: str, pin: Pin | None = None, capabilities: Json | None = None
@@ -125,20 +148,29 @@ class LegacySessions:
 
     async def _open(self, place: tuple[str, str], capabilities: Json) -> UpstreamSession:
         """``initialize`` and ``notifications/initialized``."""
-        url, _ = place
+        url, key = place
         body: Json = {
             "jsonrpc": "2.0",
             "id": self._wire.next_id(),
             "method": "initialize",
             "params": {"protocolVersion": LEGACY, "capabilities": capabilities, "clientInfo": GATEWAY_INFO},
         }
-        answer = await self._wire.request(url, body, {}, None)
+        answer = await self._wire.request(url, body, b"", None)
         if not isinstance(answer.message.get("result"), dict) and (answer.is_refusal() or answer.status < 300):
             raise WrongEra(answer)
         hello = answer.result()
         session = UpstreamSession(url, str(hello.get("protocolVersion", LEGACY)), answer.session_id, hello)
-        await self._wire.send(url, {"jsonrpc": "2.0", "method": "notifications/initialized"}, session.headers())
+        await self._wire.send(url, {"jsonrpc": "2.0", "method": "notifications/initialized"}, session.lines)
+        if session.id:
+            session.pinned = self.repinned(key, Pin(url, session.id, session.version))
         return self._keep(place, session)
+
+    def adopt(self, key: str, pin: Pin) -> None:
+        """Forget what the key had: its next call comes with this pin, which another gateway replica opened."""
+        for url in {self._urls.pop(key, pin.url), pin.url}:
+            session = self._sessions.get((url, key))
+            if session and session.id != pin.id:
+                del self._sessions[(url, key)]
 
     def _keep(self, place: tuple[str, str], session: UpstreamSession) -> UpstreamSession:
         self._sessions[place] = session
@@ -159,27 +191,22 @@ class LegacySessions:
         if self._sessions.get((url, key)) is session:
             del self._sessions[(url, key)]
 
-    async def _call(self, session: UpstreamSession, request: Call, changed: Changed) -> Json:
-        if request.set_level and request.log_level and "logging" in _capabilities(session):
+    async def _call(
+        self, session: UpstreamSession, request: Call, changed: Changed, begun: Begun | None = None
+    ) -> Json:
+        if begun is None and request.set_level and request.log_level and self._unset(session, request.log_level):
             await self._set_level(session, request.log_level)
-        identity = self._wire.next_id()
+        identity = begun.identity if begun else self._wire.next_id()
         relay = Relay(request, identity, changed)
-        params = dict(request.params)
-        # Some servers of 2025 refuse keys of 2026; trace context and the progress token stay.
-        if meta := {name: value for name, value in relay.meta().items() if not name.startswith(RESERVED_META)}:
-            params["_meta"] = meta
-        else:
-            params.pop("_meta", None)
-        body: Json = {"jsonrpc": "2.0", "id": identity, "method": request.method, "params": params}
-        headers = session.headers()
+        lines = session.lines
         relay.address = Address(self._name, session.url, session.id or "", session.version, None)
-        relay.respond = lambda message: asyncio.ensure_future(self._wire.send(session.url, message, headers))
+        relay.respond = lambda message: asyncio.ensure_future(self._wire.send(session.url, message, lines))
         try:
-            answer = await self._wire.request(session.url, body, headers, relay.take, request.fresh)
+            answer = await self._wire.request(
+                session.url, message(request, identity), lines, relay.take, request.fresh, begun, request.sink
+            )
         except (asyncio.CancelledError, TimeoutError, RpcError):
-            # A disconnect does not cancel in 2025 (basic/transports), this does (basic/utilities/cancellation).
-            note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": identity}}
-            self._background(quietly(self._wire.send(session.url, note, headers), CLOSING_SECONDS))
+            self.cancel(session, identity)
             raise
         finally:
             relay.close()
@@ -190,10 +217,23 @@ class LegacySessions:
             raise _SessionLost
         return answer.result()
 
+    def cancel(self, session: UpstreamSession, identity: int) -> None:
+        """Tell the server that nobody waits any more.
+
+        A disconnect does not cancel in 2025 (basic/transports), this does (basic/utilities/cancellation).
+        """
+        note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": identity}}
+        self._background(quietly(self._wire.send(session.url, note, session.lines), CLOSING_SECONDS))
+
+    @staticmethod
+    def _unset(session: UpstreamSession, level: str | None) -> bool:
+        """Whether the server must be told of a level: the most verbose that anyone of this session wanted."""
+        if level is None or "logging" not in _capabilities(session):
+            return False
+        return not session.level or LOG_LEVELS.index(session.level) > LOG_LEVELS.index(level)
+
     async def _set_level(self, session: UpstreamSession, level: str) -> None:
-        """Ask for the most verbose level that anyone of this session wanted; each call is filtered again."""
-        if session.level and LOG_LEVELS.index(session.level) <= LOG_LEVELS.index(level):
-            return
+        """Ask for this level; each call is filtered again."""
         session.level = level
         body: Json = {
             "jsonrpc": "2.0",
@@ -201,18 +241,17 @@ class LegacySessions:
             "method": "logging/setLevel",
             "params": {"level": level},
         }
-        await self._wire.request(session.url, body, session.headers(), None)
+        await self._wire.request(session.url, body, session.lines, None)
 
     async def listen(self, session: UpstreamSession, take: Take, opened: Callable[[], None] | None = None) -> Answer:
         """The session's own stream, up to its end (2025-11-25 basic/transports, "Listening for Messages")."""
-        return await self._wire.stream(session.url, None, session.headers(), take, opened)
+        return await self._wire.stream(session.url, None, session.lines, take, opened)
 
     async def relay(self, session: UpstreamSession, call: Call, changed: Changed) -> Answer:
         """The same for a client session: what comes is the client's."""
         relay = Relay(call, 0, changed)
-        headers = session.headers()
         relay.address = Address(self._name, session.url, session.id or "", session.version, None)
-        relay.respond = lambda message: asyncio.ensure_future(self._wire.send(session.url, message, headers))
+        relay.respond = lambda message: asyncio.ensure_future(self._wire.send(session.url, message, session.lines))
         try:
             return await self.listen(session, relay.take)
         finally:
@@ -229,7 +268,7 @@ class LegacySessions:
         changes += [("resources/subscribe", uri) for uri in wanted - session.subscribed]
         for method, uri in changes:
             body: Json = {"jsonrpc": "2.0", "id": self._wire.next_id(), "method": method, "params": {"uri": uri}}
-            (await self._wire.request(session.url, body, session.headers(), None)).result()
+            (await self._wire.request(session.url, body, session.lines, None)).result()
         session.subscribed = wanted
 
     # -- the end of sessions ---------------------------------------------------------------------
@@ -261,12 +300,25 @@ class LegacySessions:
     async def close(self) -> None:
         """End all sessions that no other gateway replica can use."""
         mine = [session for session in self._sessions.values() if session.id and not session.pinned]
-        await asyncio.gather(*(quietly(self._wire.delete(s.url, s.headers()), CLOSING_SECONDS) for s in mine))
+        await asyncio.gather(*(quietly(self._wire.delete(s.url, s.lines), CLOSING_SECONDS) for s in mine))
         self._sessions.clear()
 
     def _close(self, session: UpstreamSession) -> None:
         if session.id:
-            self._background(quietly(self._wire.delete(session.url, session.headers()), CLOSING_SECONDS))
+            self._background(quietly(self._wire.delete(session.url, session.lines), CLOSING_SECONDS))
+
+
+def message(call: Call, identity: int) -> Json:
+    """The request. Some servers of 2025 refuse keys of 2026; trace context and the progress token stay."""
+    params = call.params
+    if "_meta" in params or call.trace:
+        params = dict(params)
+        meta = {name: value for name, value in call.meta(identity).items() if not name.startswith(RESERVED_META)}
+        if meta:
+            params["_meta"] = meta
+        else:
+            params.pop("_meta", None)
+    return {"jsonrpc": "2.0", "id": identity, "method": call.method, "params": params}
 
 
 def _capabilities(session: UpstreamSession) -> Json:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from mcp_gateway.metrics import Metrics
 from mcp_gateway.reader import Reader
-from mcp_gateway.upstream.breaker import Breaker, BreakerSettings
+from mcp_gateway.upstream.breaker import Breaker, BreakerSettings, BreakerState
 from mcp_gateway.upstream.discovery import Discovery, Name
 
 FIRST_EJECTION_SECONDS = 1.0
@@ -137,12 +137,13 @@ class Replica:
     def started(self) -> bool:
         """A call goes out; hand what this returns to ``finished`` or ``released``."""
         self.inflight += 1
-        return self.breaker.started()
+        return self.breaker.state is not BreakerState.CLOSED and self.breaker.started()
 
-    def finished(self, seconds: float, ok: bool, trial: bool = False) -> None:
+    def finished(self, seconds: float, ok: bool, trial: bool = False, now: float | None = None) -> None:
         """A call is over. ``ok`` is False where the replica failed it (not where a tool did)."""
         self.inflight -= 1
-        now = self._clock()
+        if now is None:
+            now = self._clock()
         latency = self.latency
         if seconds >= latency:
             self.latency = seconds
@@ -214,7 +215,7 @@ class Replicas:
         """Calls in flight at all of them."""
         return sum(replica.inflight for replica in self._active)
 
-    def choose(self, tried: set[str], prefer: str | None, key: str | None) -> Replica | None:
+    def choose(self, tried: set[str], prefer: str | None, key: str | None, now: float | None = None) -> Replica | None:
         """The replica for a call, or None where all were tried.
 
         Args:
@@ -222,8 +223,10 @@ class Replicas:
             prefer: the URL that holds the caller's session.
             key: of sticky calls. The same key leads to the same replica on every gateway (rendezvous
                 hashing); without one it is the cheaper of two chosen at random (power of two choices).
+            now: by the clock.
         """
-        now = self._clock()
+        if now is None:
+            now = self._clock()
         if now >= self._next:
             self._refresh()
         if prefer and prefer not in tried and (replica := self.by_url.get(prefer)) and replica.healthy:

@@ -11,91 +11,49 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import Any
 
-from mcp_gateway.config import Config, Dns, Server
-from mcp_gateway.metrics import Metrics
-from mcp_gateway.net.client import Broken, Client, ConnectFailed, ExchangeError, Silent
+import orjson
+
+from mcp_gateway.config import Server
+from mcp_gateway.net import client as net
+from mcp_gateway.net.client import Broken, ConnectFailed, ExchangeError, Silent, Taker
 from mcp_gateway.protocol import (
-    LEGACY,
     LOG_LEVELS,
     MODERN,
-    MODERN_ERRORS,
-    SERVER_INFO_META_KEY,
     TIMED_OUT,
     UNAVAILABLE,
     Json,
     RpcError,
 )
 from mcp_gateway.sessions import Address, Pin
-from mcp_gateway.upstream import modern
-from mcp_gateway.upstream.admission import QUEUE_PER_PLACE, Admission, Gate
-from mcp_gateway.upstream.budget import Hedge, RetryBudget
-from mcp_gateway.upstream.call import Call, Changed
+from mcp_gateway.sse import sole_event
+from mcp_gateway.upstream import legacy, modern
+from mcp_gateway.upstream.admission import Gate
+from mcp_gateway.upstream.budget import Hedge
+from mcp_gateway.upstream.call import Begun, Call, Changed
 from mcp_gateway.upstream.call import Client as CallClient
 from mcp_gateway.upstream.health import HealthChecks
-from mcp_gateway.upstream.legacy import LegacySessions, UpstreamSession
+from mcp_gateway.upstream.hello import introduce
+from mcp_gateway.upstream.lanes import Commons, Lane
+from mcp_gateway.upstream.legacy import LegacySessions, Repinned, UpstreamSession
 from mcp_gateway.upstream.pools import Pool, Pools
-from mcp_gateway.upstream.replicas import Replica, Replicas
+from mcp_gateway.upstream.replicas import Replica
 from mcp_gateway.upstream.watch import Watch
-from mcp_gateway.upstream.wire import Answer, Wire, WrongEra
+from mcp_gateway.upstream.wire import Wire, WrongEra
 
 PROBE_SECONDS = 10.0
-WATCH_SECONDS = 0.5
 IDLE_SESSION_SECONDS = 600.0
 # How soon a stream that ended is opened again; a server that has none is not asked often.
 RELAY_SECONDS = 0.5
 MAX_RELAY_SECONDS = 60.0
-GROUP_QUEUE = 64
 LATEST = 512
-GROUP_SECONDS = 600.0
+_NONE: set[str] = set()
 
 log = logging.getLogger("mcp_gateway.upstream")
-
-
-class Commons:
-    """What all servers share: connections, metrics, the retry budget, and groups with a limit of their own."""
-
-    def __init__(self, config: Config, client: Client, metrics: Metrics) -> None:
-        self.client = client
-        self.metrics = metrics
-        self.session_seconds = config.session_ttl_seconds
-        self.budget = RetryBudget(config.retry)
-        self.groups: dict[str, Gate] = {}
-        self.configure(config)
-
-    def configure(self, config: Config) -> None:
-        """Other groups from now on."""
-        for name, settings in config.groups.items():
-            self.groups[name] = Gate(f"group {name}", partial(int, settings.max_in_flight), GROUP_QUEUE, GROUP_SECONDS)
-
-
-class Lane:
-    """Replicas that are chosen among, and the places there."""
-
-    def __init__(
-        self, server: Server, urls: tuple[str, ...], dns: Dns | None, concurrency: int, metrics: Metrics, label: str
-    ) -> None:
-        self.dns = dns
-        self._concurrency = concurrency
-        self.replicas = Replicas(server.name, urls, metrics, server.balancing, server.breaker)
-        admission = server.admission
-        self.admission = Admission(
-            label,
-            self.places,
-            admission.queue or QUEUE_PER_PLACE * concurrency,
-            min(admission.queue_seconds, server.timeout_seconds),
-            metrics,
-            admission.max_in_flight_per_principal,
-        )
-
-    def places(self) -> int:
-        """Calls that may run at once."""
-        return self._concurrency * max(1, self.replicas.usable)
 
 
 class Upstream:
@@ -108,6 +66,7 @@ class Upstream:
         requests, errors: calls answered, and those that it failed.
         probed: set once each replica known was probed, whatever came of it.
         changed: takes the server's word that a list or a resource of its changed: method and params.
+        direct: whether calls can be sent without a choice of pool, a group's place or a second thought.
         pool: which of GPU and CPU took the latest call; empty for servers without a choice.
     """
 
@@ -137,8 +96,11 @@ class Upstream:
             label = f"{server.name} (gpu)"
             self._gpu = Lane(server, server.gpu.urls, server.gpu.dns, server.pools.concurrency, metrics, label)
             self._pools = Pools(server.pools, self._gpu.replicas, self.replicas)
+        self._checks = [HealthChecks(lane.replicas, self._check, server.health) for lane in self.lanes]
+        self._probing: asyncio.Task[None] | None = None
         self._hedge = Hedge(server.hedge) if server.hedge.enabled else None
         self._grouped = bool(server.group or server.tools_in_group)
+        self.direct = not (self._pools or self._hedge or self._grouped)
         self._wire = Wire(server, commons.client)
         idle = commons.session_seconds if server.sticky else IDLE_SESSION_SECONDS
         self._sessions = LegacySessions(server.name, self._wire, idle, self._background)
@@ -157,13 +119,30 @@ class Upstream:
         return [replica for lane in self.lanes for replica in lane.replicas.by_url.values()]
 
     def start(self) -> None:
-        """Begin to look for replicas and to probe them."""
+        """Begin to look for replicas and to probe them; ``tick`` goes on with it."""
         for lane in self.lanes:
             if lane.dns:
                 self._background(lane.replicas.follow(lane.dns, lane.admission.grant))
-            self._background(HealthChecks(lane.replicas, self._check, self.server.health).run())
-        self._background(self._watch())
         self._background(self._watched.run(self._told_by, lambda: self.capabilities))
+        self.tick()
+
+    def tick(self) -> None:
+        """Keep house, some times each second: probe replicas that are new or were away before a call has to."""
+        for checks in self._checks:
+            checks.tick()
+        if self._probing is None or self._probing.done():
+            replicas = self.all_replicas
+            unknown = [replica for replica in replicas if replica.era is None and replica.healthy]
+            if unknown:
+                self._probing = self._background(self._introduce(unknown))
+            elif replicas:
+                self.probed.set()
+        if self._sessions:
+            self._sessions.reap({replica.url for replica in self.all_replicas})
+
+    async def _introduce(self, replicas: list[Replica]) -> None:
+        await asyncio.gather(*(self._era_of(replica) for replica in replicas), return_exceptions=True)
+        self.probed.set()
 
     def _told_by(self) -> Replica | None:
         return self.replicas.choose(set(), None, "watch")
@@ -171,7 +150,7 @@ class Upstream:
     async def _check(self, replica: Replica) -> None:
         """One cheap request, for the health checks."""
         if await self._era_of(replica) == MODERN:
-            await modern.call(self._wire, replica, Call("server/discover", {}), self.changed)
+            await modern.request(self._wire, replica, Call("server/discover", {}), self.changed)
         else:
             await self._sessions.call(replica, Call("ping", {}), self.changed)
 
@@ -204,13 +183,12 @@ class Upstream:
         while any(r.inflight for r in self.all_replicas) and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.2)
         await self.stop()
-        self._update_gauges(gone=True)
 
     async def stop(self) -> None:
         """End the background work and the sessions that nobody else can use."""
         for task in list(self._tasks):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *(checks.close() for checks in self._checks), return_exceptions=True)
         await self._sessions.close()
 
     def watch(self, uris: frozenset[str]) -> None:
@@ -221,36 +199,79 @@ class Upstream:
         """Wait until it tells what is wanted of it, or cannot."""
         await self._watched.settled.wait()
 
-    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+    def _background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _watch(self) -> None:
-        """Probe replicas that are new or were away before a call has to, and keep house."""
-        while True:
-            unknown = [r for r in self.all_replicas if r.era is None and r.healthy]
-            if unknown:
-                await asyncio.gather(*(self._era_of(replica) for replica in unknown), return_exceptions=True)
-            if self.all_replicas:
-                self.probed.set()
-            self._sessions.reap({replica.url for replica in self.all_replicas})
-            self._update_gauges()
-            await asyncio.sleep(WATCH_SECONDS)
-
-    def _update_gauges(self, *, gone: bool = False) -> None:
-        if gone:
-            for lane in self.lanes:
-                lane.replicas.by_url.clear()
-            self.era = None
-        healthy = sum(1 for replica in self.all_replicas if replica.healthy)
-        self._metrics.replicas.labels(self.name, "healthy").set(healthy)
-        self._metrics.replicas.labels(self.name, "known").set(len(self.all_replicas))
-        self._metrics.sessions.labels(self.name).set(len(self._sessions))
-        for era in (MODERN, LEGACY):
-            self._metrics.era.labels(self.name, era).set(self.era == era)
+        return task
 
     # -- calling ---------------------------------------------------------------------------------
+
+    def begin(self, call: Call, taker: Taker) -> Begun | None:
+        """Send the call to a replica at once; None, and nothing done, where anything has to be waited for.
+
+        What comes of it is the taker's. Then it is for ``result_of``, or with the call for ``request``; a call that
+        is not wanted any more is for ``abandon``.
+        """
+        lane, now = self._main, time.monotonic()
+        if not self.direct or (replica := self._choose(lane, call, _NONE, now)) is None:
+            return None
+        era, url, session = replica.era, replica.url, None
+        if era is None:
+            return None
+        if era != MODERN and (session := self._sessions.ready(replica, call)) is None:
+            return None
+        identity = self._wire.next_id()
+        try:
+            if session:
+                body, lines = orjson.dumps(legacy.message(call, identity)), session.lines
+            else:
+                body, lines = orjson.dumps(modern.message(call, identity)), modern.lines(call)
+        except TypeError:  # nested too deep
+            return None
+        if (kept := self._wire.kept(url)) is None:
+            return None
+        connection, head = kept
+        if not lane.admission.gate.try_enter(call.principal):
+            connection.back()
+            return None
+        self._commons.budget.request(now)
+        call.replica = replica.address
+        begun = Begun(call, self, lane, replica, connection, identity, era, session, now)
+        self._wire.start(connection, head, body, lines, taker)
+        return begun
+
+    def result_of(self, begun: Begun, answer: net.Answer) -> Json | None:
+        """The result, with which the call is over; None for an answer of any other kind than most."""
+        headers, data = answer.headers, answer.body
+        if answer.status != 200 or "content-encoding" in headers:
+            return None
+        if headers.get("content-type") != "application/json" and answer.streams:
+            data = sole_event(answer.so_far())
+        try:
+            message = orjson.loads(data or b"")
+        except ValueError:
+            return None
+        if not isinstance(message, dict) or message.get("id") != begun.identity or "error" in message:
+            return None
+        result = message.get("result")
+        if not isinstance(result, dict) or result.get("resultType", "complete") != "complete":
+            return None
+        answer.done()
+        self._over(begun.replica, begun.trial, True, begun.start, begun.call)
+        begun.lane.admission.gate.leave(begun.call.principal)
+        return result
+
+    def abandon(self, begun: Begun) -> None:
+        """Nobody wants the call any more."""
+        begun.replica.released(begun.trial)
+        begun.lane.admission.leave(begun.call.principal)
+        if begun.answer:
+            begun.answer.close()
+        elif not begun.failure:
+            begun.connection.give_up()
+        if begun.session:
+            self._sessions.cancel(begun.session, begun.identity)
 
     async def request(self, call: Call) -> Json:
         """The server's result.
@@ -258,6 +279,11 @@ class Upstream:
         Raises:
             RpcError: the server's own error, or why it could not be asked.
         """
+        if begun := call.begun:
+            try:
+                return await self._request(begun.lane, call, set())
+            finally:
+                begun.lane.admission.leave(call.principal)
         tool = call.params.get("name") if call.method == "tools/call" else None
         lane = self._main if self._pools is None else self._lane(tool)
         group = self._group(tool) if self._grouped else None
@@ -289,26 +315,27 @@ class Upstream:
         return self._commons.groups.get(name)
 
     async def _request(self, lane: Lane, call: Call, tried: set[str]) -> Json:
-        budget = self._commons.budget
-        budget.request()
+        budget, begun = self._commons.budget, call.begun
+        if begun is None:
+            budget.request()
         again = False
-        while replica := self._choose(lane, call, tried):
+        while replica := begun.replica if begun else self._choose(lane, call, tried):
             if tried and not budget.retry():
                 self.last_error += " (and retries are used up)"
                 break
             tried.add(replica.url)
             call.replica = replica.address
-            trial, ok = replica.started(), None
-            start = time.perf_counter()
+            trial, start = (begun.trial, begun.start) if begun else (replica.started(), time.monotonic())
+            ok = None
             try:
-                result = await self._attempt(replica, call)
+                result = await self._attempt(replica, call, begun.era if begun else None)
                 ok = True
             except ConnectFailed as failure:
                 ok = False
                 self._failed(lane, replica, failure)  # nothing was sent
             except Silent as failure:
                 ok = False
-                waited = round(time.perf_counter() - start, 1)
+                waited = round(time.monotonic() - start, 1)
                 self.last_error = f"{replica.address}: no answer to {call.method} within {waited:g} s"
                 raise RpcError(TIMED_OUT, f"server {self.name}: {self.last_error}; it may still run") from failure
             except RpcError as failure:
@@ -326,32 +353,38 @@ class Upstream:
                     continue
                 ok = False
                 self._noted(replica, failure)
-                if not call.safe:
+                if not call.safe or (call.sink and call.sink.begun):
                     raise RpcError(
                         UNAVAILABLE, f"server {self.name}: the connection broke, the call may have run ({failure})"
                     ) from failure
             else:
                 return result
             finally:
-                seconds = time.perf_counter() - start
-                if ok is None:
-                    replica.released(trial)
-                else:
-                    replica.finished(seconds, ok, trial)
-                    if not ok:
-                        self.errors += 1
-                    else:
-                        self.requests += 1
-                        self._latest.append(seconds)
-                        self._seconds.observe(seconds)
-                        if self._hedge and call.safe:
-                            self._hedge.observe(seconds)
+                begun = None
+                self._over(replica, trial, ok, start, call)
         why = self.last_error if tried or lane.replicas.by_url else "it has no replica"
         raise RpcError(UNAVAILABLE, f"server {self.name} cannot be reached: {why}")
 
+    def _over(self, replica: Replica, trial: bool, ok: bool | None, start: float, call: Call) -> None:
+        """A try has ended; None for ``ok`` where that says nothing of the replica."""
+        if ok is None:
+            replica.released(trial)
+            return
+        now = time.monotonic()
+        seconds = now - start
+        replica.finished(seconds, ok, trial, now)
+        if not ok:
+            self.errors += 1
+            return
+        self.requests += 1
+        self._latest.append(seconds)
+        self._seconds.observe(seconds)
+        if self._hedge and call.safe:
+            self._hedge.observe(seconds)
+
     async def _hedged(self, lane: Lane, call: Call, hedge: Hedge) -> Json:
         """A safe call, sent to a second replica as well when the first takes longer than most calls do."""
-        delay = hedge.delay()
+        delay, call.sink = hedge.delay(), None
         tried: set[str] = set()
         first = asyncio.ensure_future(self._request(lane, call, tried))
         running = {first}
@@ -371,19 +404,19 @@ class Upstream:
             for task in running:
                 task.cancel()
 
-    def _choose(self, lane: Lane, call: Call, tried: set[str]) -> Replica | None:
+    def _choose(self, lane: Lane, call: Call, tried: set[str], now: float | None = None) -> Replica | None:
         if not self.server.sticky:
-            return lane.replicas.choose(tried, None, None)
+            return lane.replicas.choose(tried, None, None, now)
         prefer = self._sessions.url_of(call.session_key) or (call.pin.url if call.pin else None)
         return lane.replicas.choose(tried, prefer, call.session_key)
 
-    async def _attempt(self, replica: Replica, call: Call) -> Json:
-        """One try at one replica, in the era it speaks.
+    async def _attempt(self, replica: Replica, call: Call, begun_in: str | None) -> Json:
+        """One try at one replica, in the era it speaks; or in which the try was begun.
 
         A replica may come back speaking the other era. It then refuses without executing anything, so the
         request can be sent again once the era is known anew.
         """
-        era = replica.era or await self._era_of(replica)
+        era = begun_in or replica.era or await self._era_of(replica)
         try:
             return await self._speak(era, replica, call)
         except WrongEra as refusal:
@@ -397,7 +430,7 @@ class Upstream:
 
     async def _speak(self, era: str, replica: Replica, call: Call) -> Json:
         if era == MODERN:
-            return await modern.call(self._wire, replica, call, self.changed)
+            return await modern.request(self._wire, replica, call, self.changed)
         return await self._sessions.call(replica, call, self.changed)
 
     def _failed(self, lane: Lane, replica: Replica, failure: BaseException) -> None:
@@ -417,11 +450,16 @@ class Upstream:
         resources = self.capabilities.get("resources")
         return isinstance(resources, dict) and bool(resources.get("subscribe"))
 
-    async def relay(self, key: str, pin: Pin, capabilities: Json, client: CallClient) -> None:
-        """Hand a client session all that the server says outside of calls, for as long as it listens."""
+    async def relay(self, key: str, latest: Callable[[], Pin | None], capabilities: Json, client: CallClient) -> None:
+        """Hand a client session all that the server says outside of calls, for as long as it listens.
+
+        Args:
+            latest: the pin as of now: another gateway replica may have opened a session meanwhile.
+        """
         pause = RELAY_SECONDS
         while True:
             with contextlib.suppress(RpcError, WrongEra, OSError):
+                pin = latest()
                 call = Call("", {}, session_key=key, pin=pin, log_level=LOG_LEVELS[0], client=client)
                 replica = self._choose(self._main, call, set())
                 if replica and await self._era_of(replica) != MODERN:
@@ -451,7 +489,15 @@ class Upstream:
             OSError: the server's replica is gone.
         """
         session = UpstreamSession(address.url, address.version, address.session or None)
-        await self._wire.send(address.url, {**response, "id": address.id}, session.headers())
+        await self._wire.send(address.url, {**response, "id": address.id}, session.lines)
+
+    def follow_sessions(self, repinned: Repinned) -> None:
+        """Tell of each session that is opened for a client session, so that other gateway replicas can use it."""
+        self._sessions.repinned = repinned
+
+    def adopt(self, key: str, pin: Pin) -> None:
+        """Another gateway replica opened this session for the key."""
+        self._sessions.adopt(key, pin)
 
     def end_session(self, key: str, pin: Pin | None) -> None:
         """A client session is over."""
@@ -470,62 +516,22 @@ class Upstream:
             if replica.era is None:
                 try:
                     async with asyncio.timeout(PROBE_SECONDS):
-                        replica.era = await self._probe(replica)
+                        hello = await introduce(self._wire, self._sessions, replica, self.changed)
                 except TimeoutError as failure:
                     self._failed(self._lane_of(replica), replica, failure)
                     raise Silent(f"it did not introduce itself within {PROBE_SECONDS:g} s") from failure
                 except (OSError, RpcError) as failure:
                     self._failed(self._lane_of(replica), replica, failure)
                     raise
-                self.era = replica.era
+                self.era = replica.era = hello.era
+                if hello.told:
+                    self.capabilities, self.info, self.instructions = (
+                        hello.capabilities, hello.info, hello.instructions,
+                    )  # fmt: skip
                 self.last_error = ""
                 self._watched.wake()
                 self._lane_of(replica).replicas.answered(replica)
             return replica.era
 
-    async def _probe(self, replica: Replica) -> str:
-        """Ask ``server/discover`` first; whatever is no modern answer leads to ``initialize``.
-
-        2026-07-28 basic/versioning, "Backward Compatibility": no single error code decides, and what proves
-        neither era is not remembered.
-        """
-        try:
-            hello = await modern.call(self._wire, replica, Call("server/discover", {}, safe=True), self.changed)
-        except WrongEra:
-            pass
-        except RpcError as refusal:
-            if refusal.code in MODERN_ERRORS:
-                raise RpcError(
-                    UNAVAILABLE, f"it speaks a version of the protocol that the gateway does not: {refusal.data}"
-                ) from None
-        else:
-            versions = hello.get("supportedVersions")
-            if isinstance(versions, list) and MODERN in versions:
-                self._learn(hello)
-                return MODERN
-        try:
-            session = await self._sessions.session(replica, "")
-        except WrongEra as refusal:
-            raise RpcError(
-                UNAVAILABLE, f"it answers neither server/discover nor initialize{_said(refusal.answer)}"
-            ) from None
-        if session.hello:
-            self._learn(session.hello)
-        return LEGACY
-
     def _lane_of(self, replica: Replica) -> Lane:
         return self._gpu if self._gpu and replica.url in self._gpu.replicas.by_url else self._main
-
-    def _learn(self, hello: Json) -> None:
-        capabilities = hello.get("capabilities")
-        self.capabilities = capabilities if isinstance(capabilities, dict) else {}
-        meta = hello.get("_meta")
-        info = hello.get("serverInfo") or (meta.get(SERVER_INFO_META_KEY) if isinstance(meta, dict) else None)
-        self.info = info if isinstance(info, dict) else None
-        instructions = hello.get("instructions")
-        self.instructions = instructions if isinstance(instructions, str) else None
-
-
-def _said(answer: Answer) -> str:
-    failure = answer.message.get("error")
-    return f": {failure.get('message')}" if isinstance(failure, dict) else f" (HTTP {answer.status})"

@@ -24,9 +24,9 @@ from mcp_gateway.protocol import (
     RpcError,
 )
 from mcp_gateway.upstream.call import Changed
-from mcp_gateway.upstream.legacy import LegacySessions
+from mcp_gateway.upstream.legacy import LegacySessions, UpstreamSession
 from mcp_gateway.upstream.replicas import Replica
-from mcp_gateway.upstream.wire import Answer, Wire, WrongEra
+from mcp_gateway.upstream.wire import Answer, Wire, WrongEra, lines_of
 
 RETRY_SECONDS = 1.0
 MAX_RETRY_SECONDS = 30.0
@@ -47,6 +47,7 @@ class Watch:
         self._uris: frozenset[str] = frozenset()
         self._again = asyncio.Event()
         self._listening = False
+        self._session: UpstreamSession | None = None  # of 2025, whose stream is open
         # Whether it tells what was wanted last, or cannot.
         self.settled = asyncio.Event()
         self.settled.set()
@@ -84,6 +85,9 @@ class Watch:
             self._listening = True
             try:
                 await asyncio.wait({listening, again}, return_when=asyncio.FIRST_COMPLETED)
+                while not listening.done() and await self._subscribed_too():
+                    again = asyncio.ensure_future(self._again.wait())
+                    await asyncio.wait({listening, again}, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 self._listening = False
                 again.cancel()
@@ -102,6 +106,26 @@ class Watch:
             await self._pause(pause if offered else ABSENT_SECONDS)
             pause = min(MAX_RETRY_SECONDS, pause * 2) * random.uniform(0.8, 1.2)
 
+    async def _subscribed_too(self) -> bool:
+        """Whether what is wanted now could be had without another stream: what comes between two is lost."""
+        if self._session is None:
+            return False
+        self._again.clear()
+        try:
+            await self._subscribe(self._session)
+        except OSError:
+            self._again.set()  # by another stream, to whichever replica there is
+            return False
+        if not self._again.is_set():
+            self.settled.set()
+        return True
+
+    async def _subscribe(self, session: UpstreamSession) -> None:
+        try:
+            await self._sessions.subscribe(session, self._uris)
+        except RpcError as refusal:
+            log.info("no subscription", extra={"server": self._name, "error": refusal.message})
+
     async def _pause(self, seconds: float) -> None:
         if not self._again.is_set():
             self.settled.set()
@@ -115,11 +139,16 @@ class Watch:
             answer = await self._listen_modern(replica, told)
         else:
             session = await self._sessions.session(replica, "")
+            await self._subscribe(session)
+
+            def opened() -> None:
+                self._session = session
+                self.settled.set()
+
             try:
-                await self._sessions.subscribe(session, self._uris)
-            except RpcError as refusal:
-                log.info("no subscription", extra={"server": self._name, "error": refusal.message})
-            answer = await self._sessions.listen(session, self._take, self.settled.set)
+                answer = await self._sessions.listen(session, self._take, opened)
+            finally:
+                self._session = None
             if answer.status in (400, 404):
                 self._sessions.forget(session, "")
                 return answer.status == 404  # the session is gone; a new one may listen
@@ -138,8 +167,8 @@ class Watch:
         method = "subscriptions/listen"
         params: Json = {"notifications": wanted, "_meta": meta}
         body: Json = {"jsonrpc": "2.0", "id": self._wire.next_id(), "method": method, "params": params}
-        headers = {"mcp-protocol-version": MODERN, "mcp-method": method}
-        return await self._wire.stream(replica.url, body, headers, self._take)
+        lines = lines_of({"mcp-protocol-version": MODERN, "mcp-method": method})
+        return await self._wire.stream(replica.url, body, lines, self._take)
 
     async def _take(self, message: Json) -> None:
         params = message.get("params")

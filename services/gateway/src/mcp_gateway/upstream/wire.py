@@ -16,11 +16,14 @@ import orjson
 
 from mcp_gateway.config import Server
 from mcp_gateway.net import client as net
-from mcp_gateway.net.client import Broken, Client
+from mcp_gateway.net.client import Broken, Client, Connection
+from mcp_gateway.passing import Malformed, Passing, Unusual
 from mcp_gateway.protocol import UNAVAILABLE, Json, RpcError, encoded
 from mcp_gateway.sse import TooLarge, events
+from mcp_gateway.upstream.call import Begun, Sink
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+_TOO_LARGE = f"an answer of the server is larger than {MAX_MESSAGE_BYTES} bytes"
 SEND_SECONDS = 30.0
 # A stream without requests of ours may be silent for long; servers send comments now and then, or end it.
 STREAM_SECONDS = 3600.0
@@ -80,7 +83,7 @@ class Wire:
         self._server = server
         self._client = client
         self._ids = itertools.count(1)
-        self._targets: dict[str, tuple[SplitResult, bytes]] = {}
+        self._targets: dict[tuple[bytes, str], tuple[SplitResult, bytes]] = {}
         self._common = "".join(f"{name}: {value}\r\n" for name, value in server.headers.items()).encode("latin-1")
 
     def next_id(self) -> int:
@@ -89,7 +92,7 @@ class Wire:
 
     def _head(self, method: bytes, url: str) -> tuple[SplitResult, bytes]:
         """Origin and the part of the head that is the same for every message to the URL."""
-        known = self._targets.get(url)
+        known = self._targets.get((method, url))
         if known is None:
             parts = urlsplit(url)
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -97,31 +100,68 @@ class Wire:
             if len(self._targets) > 1024:
                 self._targets.clear()
             head = f" {path} HTTP/1.1\r\nhost: {host}\r\n".encode()
-            known = self._targets[url] = (parts, head + _ACCEPT + self._common)
-        return known[0], method + known[1]
+            rest = head + _ACCEPT + self._common
+            known = self._targets[(method, url)] = (parts, method + rest)
+        return known
+
+    def kept(self, url: str) -> tuple[Connection, bytes] | None:
+        """A connection to the replica that is open and idle, and the head of requests by it.
+
+        ``start`` a request over it now, or give it ``back``.
+        """
+        origin, head = self._head(b"POST", url)
+        connection = self._client.kept(origin)
+        return (connection, head) if connection else None
+
+    def start(self, connection: Connection, head: bytes, body: bytes, lines: bytes, taker: net.Taker) -> None:
+        """Send a request over ``connection``; the answer is the taker's."""
+        server = self._server
+        connection.start(_request(head, lines, body), server.timeout_seconds, server.max_seconds, taker)
 
     async def request(
-        self, url: str, body: Json, headers: Mapping[str, str], take: Take | None, fresh: bool = False
+        self,
+        url: str,
+        body: Json,
+        lines: bytes,
+        take: Take | None,
+        fresh: bool = False,
+        begun: Begun | None = None,
+        sink: Sink | None = None,
     ) -> Answer:
         """Send a request and read up to its response.
 
         Args:
+            lines: of the head, beyond those that all requests have.
             take: gets the notifications, and the server's own requests, that precede the response.
             fresh: open a connection for it.
+            begun: it was sent already; what came of that.
+            sink: takes the result while it comes, where that can be; the one returned has no content then.
 
         Raises:
             net.ExchangeError: the exchange failed.
             RpcError: the answer is larger than the gateway takes, or answers something else.
         """
-        timeouts = self._server.timeout_seconds, self._server.max_seconds
-        answer = await self._post(url, body, headers, *timeouts, fresh)
+        if begun:
+            answer = begun.outcome()
+        else:
+            answer = await self._post(url, body, lines, self._server.timeout_seconds, self._server.max_seconds, fresh)
         session_id = answer.headers.get("mcp-session-id")
         if not answer.streams:
-            data = answer.body if answer.body is not None else await answer.read(MAX_MESSAGE_BYTES)
-            if data is None:
-                raise RpcError(UNAVAILABLE, f"an answer of the server is larger than {MAX_MESSAGE_BYTES} bytes")
             if answer.headers.get("content-encoding", "identity") != "identity":
+                answer.close()
                 raise RpcError(UNAVAILABLE, "the server compressed its answer, which nobody asked it to do")
+            if int(answer.headers.get("content-length") or 0) > MAX_MESSAGE_BYTES:
+                answer.close()
+                raise RpcError(UNAVAILABLE, _TOO_LARGE)
+            data: bytes | None
+            if answer.body is None and answer.status == 200 and sink and (passing := sink.passing(body["id"])):
+                data = await _passed(answer, passing, sink)
+                if passing.done:
+                    return Answer(200, session_id, {"id": body["id"], "result": {**passing.others, "content": []}})
+            else:
+                data = answer.body if answer.body is not None else await answer.read(MAX_MESSAGE_BYTES)
+            if data is None:
+                raise RpcError(UNAVAILABLE, _TOO_LARGE)
             message = _parsed(data)
             _check_identity(message, body["id"])
             return Answer(answer.status, session_id, message)
@@ -130,6 +170,7 @@ class Wire:
                 if "method" not in message:
                     if message:
                         _check_identity(message, body["id"])
+                        answer.done()
                         return Answer(answer.status, session_id, message)
                 elif take and isinstance(message["method"], str):
                     if "id" in message:
@@ -143,7 +184,7 @@ class Wire:
         self,
         url: str,
         body: Json | None,
-        headers: Mapping[str, str],
+        lines: bytes,
         take: Take,
         opened: Callable[[], None] | None = None,
     ) -> Answer:
@@ -155,9 +196,9 @@ class Wire:
         silence = total = STREAM_SECONDS
         if body is None:
             origin, head = self._head(b"GET", url)
-            answer = await self._client.send(origin, _request(head, headers, b""), silence, total)
+            answer = await self._client.send(origin, _request(head, lines, b""), silence, total)
         else:
-            answer = await self._post(url, body, headers, silence, total)
+            answer = await self._post(url, body, lines, silence, total)
         if not answer.streams:
             return Answer(answer.status, None, _parsed(await answer.read(MAX_MESSAGE_BYTES) or b""))
         if opened:
@@ -173,30 +214,68 @@ class Wire:
             answer.close()
         return Answer(answer.status, None, {})
 
-    async def send(self, url: str, body: Json, headers: Mapping[str, str]) -> None:
+    async def send(self, url: str, body: Json, lines: bytes) -> None:
         """Send a notification or a response."""
         seconds = min(SEND_SECONDS, self._server.timeout_seconds)
-        answer = await self._post(url, body, headers, seconds, seconds)
+        answer = await self._post(url, body, lines, seconds, seconds)
         answer.close()
 
-    async def delete(self, url: str, headers: Mapping[str, str]) -> None:
+    async def delete(self, url: str, lines: bytes) -> None:
         """End a session."""
         origin, head = self._head(b"DELETE", url)
-        answer = await self._client.send(origin, _request(head, headers, b""), SEND_SECONDS, SEND_SECONDS)
+        answer = await self._client.send(origin, _request(head, lines, b""), SEND_SECONDS, SEND_SECONDS)
         answer.close()
 
     async def _post(
-        self, url: str, body: Json, headers: Mapping[str, str], silence: float, total: float, fresh: bool = False
+        self, url: str, body: Json, lines: bytes, silence: float, total: float, fresh: bool = False
     ) -> net.Answer:
         origin, head = self._head(b"POST", url)
-        return await self._client.send(origin, _request(head, headers, encoded(body)), silence, total, fresh)
+        return await self._client.send(origin, _request(head, lines, encoded(body)), silence, total, fresh)
 
 
-def _request(head: bytes, headers: Mapping[str, str], body: bytes) -> bytes:
-    """The bytes of a request; header values were encoded where they came from a client or a server."""
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode("latin-1", "replace")
+def lines_of(headers: Mapping[str, str]) -> bytes:
+    """Lines of a head; values were encoded where they came from a client or a server."""
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode("latin-1", "replace")
+
+
+def _request(head: bytes, lines: bytes, body: bytes) -> bytes:
+    """The bytes of a request."""
     kind = b"content-type: application/json\r\n" if body else b""
     return b"%b%b%bcontent-length: %d\r\n\r\n%b" % (head, lines, kind, len(body), body)
+
+
+async def _passed(answer: net.Answer, passing: Passing, sink: Sink) -> bytes:
+    """Pass an answer on while it comes; what came, where it has to be held after all.
+
+    Raises:
+        net.ExchangeError, RpcError: the client has a part, and will not have the rest.
+    """
+    held: list[bytes] = []
+    size, usual = 0, True
+    try:
+        async for data in answer.chunks():
+            size += len(data)
+            if size > MAX_MESSAGE_BYTES:
+                raise RpcError(UNAVAILABLE, _TOO_LARGE)
+            try:
+                part = passing.feed(data) if usual else b""
+            except Unusual:
+                part, usual = b"", False
+            if part:
+                await sink.write(part)
+            if passing.begun:
+                held.clear()
+            else:
+                held.append(data)
+        try:
+            passing.finish()
+        except Unusual:
+            return b"".join(held)
+    except Malformed as failure:
+        raise Broken(f"the answer is not what it began as: {failure}") from failure
+    finally:
+        answer.close()
+    return b""
 
 
 async def _messages(answer: net.Answer) -> AsyncIterator[Json]:

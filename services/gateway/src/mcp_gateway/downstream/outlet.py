@@ -1,0 +1,47 @@
+"""The way of a tool's result that reaches its client while it still comes from the server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mcp_gateway.downstream.reply import Channel
+from mcp_gateway.passing import Passing
+from mcp_gateway.protocol import Json
+
+
+class Outlet:
+    """One call's. Whoever reads the server's answer asks for ``passing`` and hands on what that gives.
+
+    Args:
+        identity: of the client's request.
+        rest: members of the result beside its content, as the client's era has them.
+
+    Attributes:
+        item: an item of the content, as the client's view has it.
+    """
+
+    def __init__(self, channel: Channel, identity: object, rest: Callable[[Json], Json]) -> None:
+        self._channel = channel
+        self._identity = identity
+        self._rest = rest
+        self.item: Callable[[Json], Json] = lambda item: item
+
+    def passing(self, expected: int) -> Passing | None:
+        """What rewrites the answer, whose id is to be ``expected``; None where it has to be held.
+
+        An event stream that has begun needs its event whole.
+        """
+        if self._channel.started:
+            return None
+        self._channel.passing = Passing(expected, self._identity, self.item, self._rest)
+        return self._channel.passing
+
+    async def write(self, data: bytes) -> None:
+        """Send a part, and wait while the client takes what was sent before."""
+        await self._channel.pass_on(data)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the client has a part: then no other answer can be given."""
+        passing = self._channel.passing
+        return passing is not None and passing.begun

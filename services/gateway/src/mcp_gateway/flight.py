@@ -1,0 +1,329 @@
+"""One request of a client, from the moment at which its envelope is found good to the end of its answer.
+
+``begin`` sends a call of a tool to its server at once, without a task, if nothing has to be waited for before: then
+``answered`` dresses what comes back and sends it. All else goes by ``run``, which waits where it must: other methods,
+queues, sessions to be opened, and calls that were begun whose server does not simply answer them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from mcp_gateway.audit.log import Outcome
+from mcp_gateway.backend import error_entry
+from mcp_gateway.downstream import Channel, Legacy, Modern, Reply
+from mcp_gateway.downstream.reply import written
+from mcp_gateway.limits import Limits
+from mcp_gateway.net.client import Answer, ExchangeError
+from mcp_gateway.net.messages import Response
+from mcp_gateway.net.server import Exchange
+from mcp_gateway.protocol import BUSY, INTERNAL_ERROR, error, result
+from mcp_gateway.tracing import Span
+from mcp_gateway.upstream.call import Begun
+from mcp_gateway.views import Forbidden, Request, View
+
+if TYPE_CHECKING:
+    from mcp_gateway.endpoint import Endpoint
+
+log = logging.getLogger("mcp_gateway.access")
+
+
+class Flight:
+    """A request under way at an endpoint."""
+
+    patient = True
+    __slots__ = (
+        "_begun", "_channel", "_counted", "_endpoint", "_era", "_exchange", "_identity", "_limited",
+        "_request", "_seconds", "_shared", "_start", "_task", "_view",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        exchange: Exchange,
+        era: Modern | Legacy,
+        identity: Any,
+        request: Request,
+        channel: Channel | None = None,
+    ) -> None:
+        self._endpoint = endpoint
+        self._shared = endpoint.shared
+        self._exchange = exchange
+        self._era = era
+        self._identity = identity
+        self._request = request
+        self._channel = channel
+        self._view: View | None = None
+        self._begun: Begun | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._start = 0.0
+        self._seconds = 0.0
+        self._counted = False
+        self._limited = False
+
+    # -- at once ---------------------------------------------------------------------------------
+
+    def begin(self) -> bool:
+        """Send it to its server now; False, and nothing done, where that cannot be.
+
+        A call that goes on with an earlier one may be held here; one that is traced needs a span first.
+        """
+        request, era = self._request, self._era
+        if request.method != "tools/call" or self._shared.tracer or "requestState" in request.params:
+            return False
+        self._view = view = era.view
+        route = view.calls.known_route(request)
+        if route is None or not route.direct or self._exchange.gone or not self._enter(route.profile.limits):
+            return False
+        self._begun = view.calls.begin(request, route, self)
+        if self._begun is None:
+            self._leave()
+            return False
+        self._register()
+        return True
+
+    def answered(self, answer: Answer) -> None:
+        """The server's answer, or its beginning."""
+        begun, view, request = self._begun, self._view, self._request
+        assert begun is not None and view is not None
+        try:
+            begun.answer = answer
+            value = view.calls.ended(request, begun, answer)
+            if value is None:
+                self._go_on()
+                return
+            self._begun = None
+            message = result(self._identity, self._era.dressed(request, value))
+            self._unregister()
+            self._leave("ok")
+            if self._channel:  # an event stream may have begun
+                self._channel.finish(Reply(200, message), request.server)
+                sent = self._channel.sent
+            else:
+                body = written(message, request.server)
+                sent = len(body)
+                self._exchange.respond_json(body)
+            outcome: Outcome = "tool_error" if value.get("isError") is True else "ok"
+            self._note("cancelled" if self._exchange.gone else outcome, sent)
+        except Exception:
+            self._broke()
+
+    def failed(self, failure: ExchangeError) -> None:
+        """There is no answer."""
+        assert self._begun is not None
+        self._begun.failure = failure
+        self._go_on()
+
+    def keep_alive(self, now: float) -> None:
+        """Say something to a client that waits for long."""
+        self._opened().keep_alive(now)
+
+    def _opened(self) -> Channel:
+        """The way to the client."""
+        if self._channel is None:
+            streams = "text/event-stream" in self._exchange.request.headers.get("accept", "")
+            self._channel = Channel(self._exchange, streams, self._start)
+        return self._channel
+
+    def _go_on(self) -> None:
+        """In the general way, with what there is."""
+        self._endpoint.spawn(self._exchange, self.run())
+
+    def cancel(self) -> None:
+        """Its client does not want it any more."""
+        if self._task:
+            self._task.cancel()
+        elif self._begun:
+            self._begun = None
+            self._abandon()
+            self._unregister()
+            self._leave("cancelled")
+            self._end(None)
+
+    # -- step by step ----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Handle the request and finish its answer; what breaks in the gateway itself is told, not raised."""
+        task = self._task = asyncio.current_task()
+        assert task is not None
+        request = self._request
+        if self._exchange.gone and not request.session and not self._counted:
+            return
+        self._register()
+        reply = None
+        forbidden: Forbidden | None = None
+        try:
+            reply = await self.reply()
+        except Forbidden as refusal:
+            forbidden = refusal
+        except asyncio.CancelledError:
+            # Cancelled by its client, which wants no answer any more; or by the end of the gateway.
+            task.uncancel()
+        except Exception:
+            self._broke()
+            return
+        finally:
+            self._abandon()
+            self._unregister()
+        try:
+            self._end(reply, forbidden)
+        except Exception:
+            self._broke()
+
+    async def reply(self) -> Reply | None:
+        """What to answer with, counted.
+
+        Raises:
+            Forbidden: the client's scopes do not suffice.
+        """
+        request, shared = self._request, self._shared
+        limits = shared.config.profiles.of(request.principal).limits
+        if not self._counted and not self._enter(limits):
+            why = (
+                f"{request.principal.name} has {limits.max_in_flight} requests in flight, as many as its profile allows"
+            )
+            return Reply(200, error(self._identity, BUSY, why, {"retryAfterMs": 1000}))
+        outcome = "cancelled"
+        span = self._span()
+        try:
+            reply = await self._era.answer(self._identity, request, self._opened())
+            outcome = "ok"
+            if reply and reply.failed:
+                outcome = "error"
+                if isinstance(reply.message, dict):
+                    shared.errors.append(error_entry(request, reply.message["error"]))
+            return reply
+        except Forbidden:
+            outcome = "refused"
+            raise
+        finally:
+            self._leave(outcome)
+            if span:
+                span.set("mcp_gateway.server", request.server)
+                span.set("mcp_gateway.replica", request.replica)
+                span.end(outcome)
+
+    def _span(self) -> Span | None:
+        """The request's span, whose child the server's will be."""
+        request, tracer = self._request, self._shared.tracer
+        if tracer is None:
+            return None
+        params = request.params
+        target = params.get("name") or params.get("uri")
+        span = tracer.start(
+            request.method,
+            target if isinstance(target, str) else None,
+            params.get("_meta"),
+            self._exchange.request.headers,
+        )
+        request.trace = span.child_context()
+        request.trace_id = request.trace.get("traceparent", "")[3:35]
+        return span
+
+    # -- accounts --------------------------------------------------------------------------------
+
+    def _enter(self, limits: Limits) -> bool:
+        """Count it among the requests in flight; False where its client has too many."""
+        shared = self._shared
+        if limits.max_in_flight:
+            if not shared.limiter.enter(self._request.principal.name, limits):
+                return False
+            self._limited = True
+        shared.inflight += 1
+        shared.open.add(self)
+        self._start = time.monotonic()
+        self._counted = True
+        return True
+
+    def _leave(self, outcome: str = "") -> None:
+        """It is over; without an outcome it was not to be counted."""
+        shared, request = self._shared, self._request
+        self._counted = False
+        if self._limited:
+            self._limited = False
+            shared.limiter.leave(request.principal.name)
+        shared.inflight -= 1
+        shared.open.discard(self)
+        if outcome:
+            self._seconds = time.monotonic() - self._start
+            shared.metrics.request(self._endpoint.label, request.method, outcome, self._seconds)
+
+    def _register(self) -> None:
+        """From now on its client may cancel it: by leaving in 2026, by a notification in 2025."""
+        if session := self._request.session:
+            self._endpoint.running[(session.id, self._identity)] = self
+        else:
+            self._exchange.on_gone = self.cancel
+
+    def _unregister(self) -> None:
+        if session := self._request.session:
+            self._endpoint.running.pop((session.id, self._identity), None)
+        self._exchange.on_gone = None
+
+    def _end(self, reply: Reply | None, forbidden: Forbidden | None = None) -> None:
+        """Answer, and note how it ended."""
+        exchange, channel = self._exchange, self._opened()
+        if forbidden:
+            exchange.respond(self._endpoint.insufficient(forbidden))
+        else:
+            channel.finish(reply, self._request.server)
+        message = reply.message if reply else None
+        if forbidden:
+            self._note("refused", channel.sent, 403, forbidden.message)
+        elif reply is None or exchange.gone:
+            self._note("cancelled", channel.sent)
+        elif isinstance(message, dict) and "error" in message:
+            self._note("error", channel.sent, message["error"]["code"], message["error"]["message"])
+        elif isinstance(message, dict) and message["result"].get("isError") is True:
+            self._note("tool_error", channel.sent)
+        else:
+            self._note("ok", channel.sent)
+
+    def _note(self, outcome: Outcome, sent: int, code: int = 0, reason: str = "") -> None:
+        """For the audit log: who, what, which replica, how it ended."""
+        request = self._request
+        params, session = request.params, request.session
+        self._shared.audit.record(
+            request.principal,
+            session.id if session else "",
+            request.method,
+            request.server or self._endpoint.label,
+            str(params.get("name") or params.get("uri") or ""),
+            request.replica,
+            outcome,
+            code,
+            self._seconds * 1000,
+            len(self._exchange.request.body),
+            sent,
+            request.trace_id,
+            request.refused or reason,
+            params.get("arguments"),
+        )
+
+    def _broke(self) -> None:
+        """The gateway itself is at fault: the client must not wait for ever, nor take a part for the whole."""
+        self._unregister()
+        self._abandon()
+        if self._counted:
+            self._leave("error")
+        broke(self._exchange)
+
+    def _abandon(self) -> None:
+        """Give back the place of a call that was begun, where nobody went on with it."""
+        if begun := self._request.begun:
+            self._request.begun = None
+            begun.upstream.abandon(begun)
+
+
+def broke(exchange: Exchange) -> None:
+    """End an exchange over which the gateway itself has failed."""
+    log.exception("a request failed in the gateway itself")
+    if exchange.started:
+        exchange.abort()
+    else:
+        exchange.respond(Response(500, orjson.dumps(error(None, INTERNAL_ERROR, "the gateway failed"))))
