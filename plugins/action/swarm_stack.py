@@ -38,7 +38,8 @@ class ActionModule(ActionBase):
             arguments.setdefault("verification", _gate.questions(plan))
 
         def answer(question: dict[str, Any]) -> dict[str, Any]:
-            assert plan is not None  # without one, the module has nothing to ask about
+            if plan is None:
+                return {"problem": "there is no plan to verify by; run the role that compiles it first"}
             try:
                 self._fetch_authority(plan)
             except OSError as error:
