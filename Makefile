@@ -5,7 +5,7 @@ FUZZ_SECONDS ?= 60
 PLAYBOOK = scripts/playbook -i $(INVENTORY) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down plan verify status check lint test bench bench-gateway soak-gateway fuzz-gateway lock docs bootstrap clean
+.PHONY: help up down plan verify status rollback check lint test bench bench-gateway soak-gateway fuzz-gateway lock docs bootstrap clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -22,8 +22,11 @@ plan: ## show what the inventory compiles to; changes nothing
 verify: ## ask every server through the edge
 	@$(PLAYBOOK) playbooks/verify.yml
 
-status: ## services, tasks and what failed last
+status: ## what runs and since when, releases, what was changed by hand, what failed last
 	@$(PLAYBOOK) playbooks/status.yml
+
+rollback: ## go back to the release before (ARGS="-e release=7" to that one)
+	@$(PLAYBOOK) playbooks/rollback.yml
 
 check: ## linters, types, unit tests: the fast part
 	@scripts/test check

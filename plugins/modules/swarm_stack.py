@@ -2,18 +2,27 @@
 # Copyright: (c) 2026, Sophia AI
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Deploy a stack and wait until it runs."""
+"""Deploy a stack as one transaction."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: swarm_stack
-short_description: Deploy a stack and wait until it runs, or say why it does not
+short_description: Deploy a stack as one transaction, go back to a release, or remove the stack
 version_added: 0.1.0
 description:
-  - Writes the stack file, applies it, and watches this update of every service to convergence or failure.
-  - On failure the service, its task's node, exit code, error and last lines are reported. Tasks that ran before go on
-    serving, because services start the new task first or go back by themselves.
+  - Takes the fleet's lock, works out what changes, pins every image by content, applies the stack, and watches this
+    update of every service (replicated, global, jobs) to convergence or failure. Then the fleet is called through its
+    edge, and what is new is watched until it has run for O(settle) seconds. Only then does the release count as
+    deployed.
+  - On any failure the release before is applied again as a whole - services, replicas, secrets, configs, files - and
+    called again. The message names service, task, node, exit code, error and last lines, and says what serves now.
+  - Each deploy is recorded in the Swarm itself, in a config named C(<name>_release_<number>). Any manager can list the
+    releases (M(sophia_ai.mcp_swarm.swarm_release_info)) and go back to one.
+  - A deploy that changes nothing makes no release and touches no service. A service that was changed by hand since the
+    last release is put back.
+  - A deploy that died, with its manager or without it, is found by the next one, which finishes it where it wants the
+    same and restores the release before where it does not; RV(recovered) says which.
   - Progress is shown while it runs.
 author:
   - Sophia AI (@sophia-ai)
@@ -24,17 +33,38 @@ options:
     description: Name of the stack.
     type: str
     required: true
+  state:
+    description:
+      - V(present) deploys O(stack).
+      - V(rollback) goes back to O(release).
+      - V(absent) removes services, secrets, configs, releases and networks of the fleet.
+    type: str
+    choices: [present, rollback, absent]
+    default: present
   stack:
-    description: The compose 3.8 document. Needed unless O(state=absent).
+    description: The compose 3.8 document. Needed with O(state=present).
     type: dict
   stack_file:
-    description: Where the document is kept on the manager.
+    description:
+      - Where the document of what runs is kept on the manager, for people. The one that ran before lies beside it, as
+        C(<stack_file without suffix>.previous.<suffix>).
+      - Needed unless O(state=absent).
     type: path
-  state:
-    description: V(absent) removes services, secrets, configs and networks of the fleet.
-    type: str
-    choices: [present, absent]
-    default: present
+  files:
+    description:
+      - Files on the manager that belong to the release, by path, each with the path of the file that it is to be
+        replaced by. Meant for the edge's configuration; when one changes, the edge on this node reads it again in
+        place.
+    type: dict
+    default: {}
+  only:
+    description: Services to deploy. The others stay as the current release has them.
+    type: list
+    elements: str
+    default: []
+  release:
+    description: Number of the release to go back to. The one before the current one where it is not given.
+    type: int
   volumes:
     description: Whether O(state=absent) removes the fleet's volumes too.
     type: bool
@@ -43,12 +73,62 @@ options:
     description: Seconds until every service must have converged.
     type: int
     default: 300
+  settle:
+    description:
+      - Seconds that a new task must have lived before the release counts as deployed. Going back to a release does not
+        wait.
+    type: int
+    default: 25
+  lock_wait:
+    description: Seconds to wait for another deploy to end. A lock that a person took is never waited for.
+    type: int
+    default: 60
+  keep:
+    description: How many deployed releases are kept. What a kept release names is never pruned.
+    type: int
+    default: 10
+  keep_images:
+    description: Images that are not pruned even if no release names them.
+    type: list
+    elements: str
+    default: []
+  verify:
+    description: Whether the fleet must answer calls before a release counts as deployed. Needs the fact C(fleet_plan).
+    type: bool
+    default: true
+  verify_timeout:
+    description: Seconds for which a server that does not answer yet is asked again.
+    type: int
+    default: 60
+  verification:
+    description: What is asked. Made from the fact C(fleet_plan) where it is not given.
+    type: dict
+    default: {}
+  who:
+    description: Who deploys, for the record and the lock. The user at the controller where it is not given.
+    type: str
+    default: unknown
+  why:
+    description: Why, for the record and the lock.
+    type: str
+    default: ''
+  revision:
+    description: Source revision. That of the inventory's Git work tree where it is not given.
+    type: str
+    default: ''
+  catalogue:
+    description: Digest of the plan that the stack follows from.
+    type: str
+    default: ''
   progress_file:
     description: Where progress lines are appended.
     type: path
 attributes:
   check_mode:
-    description: Reports whether the stack file would change.
+    description: Says per service what would change. Takes no lock.
+    support: full
+  diff_mode:
+    description: Shows each changed service's settings before and after.
     support: full
 """
 
@@ -58,21 +138,61 @@ EXAMPLES = r"""
     name: mcp
     stack: "{{ ansible_facts.fleet_plan.stack }}"
     stack_file: "{{ ansible_facts.fleet_plan.paths.stack_file }}"
+    catalogue: "{{ ansible_facts.fleet_plan.digest }}"
+    why: the new time server
+
+- name: Deploy one server and leave the others as they are
+  sophia_ai.mcp_swarm.swarm_stack:
+    name: mcp
+    stack: "{{ ansible_facts.fleet_plan.stack }}"
+    stack_file: "{{ ansible_facts.fleet_plan.paths.stack_file }}"
+    only: [github]
+
+- name: Go back to the release before
+  sophia_ai.mcp_swarm.swarm_stack:
+    name: mcp
+    state: rollback
+    stack_file: "{{ ansible_facts.fleet_plan.paths.stack_file }}"
+
+- name: Remove everything but the data
+  sophia_ai.mcp_swarm.swarm_stack:
+    name: mcp
+    state: absent
 """
 
 RETURN = r"""
 differences:
-  description: What changed, one line per service.
-  returned: success
+  description: What changed, or in check mode would change, one line per service.
+  returned: success, unless O(state=absent)
   type: list
   elements: str
+  sample: ["mcp_time: image mcp-swarm/time:1f2e3d4c5b6a -> mcp-swarm/time:0a1b2c3d4e5f, replicas 1 -> 2"]
 converged:
   description: Seconds to convergence by service.
-  returned: success
+  returned: success, unless O(state=absent)
   type: dict
+release:
+  description: Number of the release that serves; 0 where there is none.
+  returned: success, unless O(state=absent)
+  type: int
+recovered:
+  description: What became of a deploy that had died; empty where none had.
+  returned: success, unless O(state=absent)
+  type: str
+  sample: release 8 of 2026-11-24T00:10:00Z by ada@desk was left unfinished; this deploy finishes it
 failures:
   description: One report per service that did not come up.
-  returned: failure
+  returned: failure after something had changed
+  type: list
+  elements: str
+serving:
+  description: What serves after a failure.
+  returned: failure after something had changed
+  type: str
+  sample: "Serving now: release 7 of 2026-11-23T22:00:00Z by ada@desk, 14/14 services, verified."
+removed:
+  description: Names of what was removed.
+  returned: O(state=absent)
   type: list
   elements: str
 """
@@ -84,41 +204,94 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.builder import Progress
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import NoManager, Swarm, SwarmError
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import watch
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.objects import prune_objects
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.lock import acquire
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.transaction import (
+    DeployFailed,
+    Transaction,
+    Wish,
+)
+
+# The controller asks each server for verify_timeout seconds; so much longer may its answer take.
+ANSWER_SECONDS = 40
+
+
+def wish(params: dict[str, Any], check: bool) -> Wish:
+    """What the options ask for.
+
+    Raises:
+        SwarmError: a file that is to be deployed cannot be read.
+    """
+    files = {}
+    for path, source in params["files"].items():
+        try:
+            with open(source, encoding="utf-8") as handle:
+                files[path] = handle.read()
+        except OSError as error:
+            if not check:  # in check mode the role has not written it
+                raise SwarmError(f"files: {source}: {error.strerror}; write it before the stack is deployed") from error
+    keys = ("who", "why", "revision", "catalogue", "timeout", "settle", "keep", "only", "keep_images", "verification")
+    return Wish(
+        document=params["stack"] or {}, files=files, wait=params["lock_wait"], **{key: params[key] for key in keys}
+    )
 
 
 def deploy(module: AnsibleModule, swarm: Swarm) -> dict[str, Any]:
-    """Apply and watch."""
-    name, stack, path = (module.params[key] for key in ("name", "stack", "stack_file"))
-    text = stacks.document(stack)
-    before = swarm.services(name)
+    """Deploy or go back."""
+    params = module.params
+    say = Progress(params["progress_file"])
+
+    def verify(question: dict[str, Any]) -> str:
+        answer = say.ask(question, params["verify_timeout"] + ANSWER_SECONDS)
+        if answer is None:
+            return "nobody verified it: the controller went away; run the deploy again"
+        return str(answer["problem"])
+
+    transaction = Transaction(
+        swarm,
+        params["name"],
+        params["stack_file"],
+        say,
+        verify if params["verify"] and params["progress_file"] else None,
+    )
+    wanted = wish(params, module.check_mode)
+    if params["state"] == "rollback":
+        wanted.settle = 0
+        if module.check_mode:
+            return as_plan(transaction.preview_rollback(wanted, params["release"]))
+        return transaction.rollback(wanted, params["release"])
     if module.check_mode:
-        try:
-            with open(path, encoding="utf-8") as handle:
-                same = handle.read() == text and bool(before)
-        except OSError:
-            same = False
-        return {"changed": not same, "differences": []}
-    if taken := stacks.taken_ports(swarm, name, stack):
-        raise SwarmError(
-            f"{'; '.join(taken)}. Stop what listens there (ss -ltnp shows it) or set another mcp_fleet.edge.port;"
-            " nothing was changed"
-        )
-    stacks.write_file(path, text)
-    stacks.apply(name, path)
-    say = Progress(module.params["progress_file"])
-    stamps = {service: item["UpdatedAt"] for service, item in before.items()}
-    converged, failures = watch(swarm, name, stamps, module.params["timeout"], say)
-    if failures:
-        module.fail_json(
-            msg="The fleet did not come up; services that ran before go on serving.\n" + "\n".join(failures),
-            failures=failures,
-        )
-    differences = stacks.differences(before, swarm.services(name))
-    named = {item["name"] for kind in ("secrets", "configs") for item in stack.get(kind, {}).values()}
-    prune_objects(swarm, name, named)
-    return {"changed": bool(differences), "differences": differences, "converged": converged}
+        return as_plan(transaction.preview(wanted))
+    return transaction.deploy(wanted)
+
+
+def as_plan(plan: Any) -> dict[str, Any]:
+    """What check and diff mode show."""
+    return {
+        "changed": bool(plan.lines),
+        "differences": plan.lines,
+        "diff": [
+            {
+                "before_header": change.service,
+                "after_header": change.service,
+                "before": "".join(f"{line}\n" for line in change.before),
+                "after": "".join(f"{line}\n" for line in change.after),
+            }
+            for change in plan.changes
+        ],
+    }
+
+
+def absent(module: AnsibleModule, swarm: Swarm) -> dict[str, Any]:
+    """Remove the fleet."""
+    params, fleet = module.params, module.params["name"]
+    there = sorted(swarm.services(fleet))
+    if module.check_mode:
+        return {"changed": bool(there), "removed": there}
+    say = Progress(params["progress_file"])
+    with acquire(swarm, fleet, params["who"], params["why"] or "teardown", params["lock_wait"], say):
+        records = {item["Spec"]["Name"] for item in swarm.records(fleet, "lock")}
+        gone = [name for name in stacks.remove(swarm, fleet, params["volumes"]) if name not in records]
+    return {"changed": bool(gone), "removed": gone}
 
 
 def main() -> None:
@@ -126,29 +299,42 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["present", "rollback", "absent"], "default": "present"},
             "stack": {"type": "dict"},
             "stack_file": {"type": "path"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "files": {"type": "dict", "default": {}},
+            "only": {"type": "list", "elements": "str", "default": []},
+            "release": {"type": "int"},
             "volumes": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 300},
+            "settle": {"type": "int", "default": 25},
+            "lock_wait": {"type": "int", "default": 60},
+            "keep": {"type": "int", "default": 10},
+            "keep_images": {"type": "list", "elements": "str", "default": []},
+            "verify": {"type": "bool", "default": True},
+            "verify_timeout": {"type": "int", "default": 60},
+            "verification": {"type": "dict", "default": {}},
+            "who": {"type": "str", "default": "unknown"},
+            "why": {"type": "str", "default": ""},
+            "revision": {"type": "str", "default": ""},
+            "catalogue": {"type": "str", "default": ""},
             "progress_file": {"type": "path"},
         },
-        required_if=[("state", "present", ("stack", "stack_file"))],
+        required_if=[("state", "present", ("stack", "stack_file")), ("state", "rollback", ("stack_file",))],
         supports_check_mode=True,
     )
-    absent = module.params["state"] == "absent"
+    leaving = module.params["state"] == "absent"
+    if module.params["keep"] < 2:
+        module.fail_json(msg=f"keep: {module.params['keep']}: at least 2, or there is nothing to go back to")
     try:
         swarm = Swarm()
-        if not absent:
-            module.exit_json(**deploy(module, swarm))
-        fleet = module.params["name"]
-        there = sorted(swarm.services(fleet))
-        gone = there if module.check_mode else stacks.remove(swarm, fleet, module.params["volumes"])
-        module.exit_json(changed=bool(gone), removed=gone)
+        module.exit_json(**(absent if leaving else deploy)(module, swarm))
     except NoManager as error:
-        if absent:  # no Swarm, no fleet
+        if leaving:  # no Swarm, no fleet
             module.exit_json(changed=False, removed=[])
         module.fail_json(msg=str(error))
+    except DeployFailed as error:
+        module.fail_json(msg=str(error), failures=error.reports, serving=error.serving)
     except SwarmError as error:
         module.fail_json(msg=str(error))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -27,6 +28,7 @@ def run_with_progress(
     *,
     poll: float = 1.0,
     timeout: int = 3600,
+    answer: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Run a module on the target, showing the lines it writes to its ``progress_file``; returns its result.
 
@@ -41,6 +43,7 @@ def run_with_progress(
         task_vars: the task's variables.
         poll: seconds between two looks.
         timeout: seconds after which the module is given up.
+        answer: answers what the module asks on its way (``Progress.ask``).
     """
     if action._task.check_mode:
         return action._execute_module(module_name=module_name, module_args=module_args, task_vars=task_vars)
@@ -64,7 +67,13 @@ def run_with_progress(
     while True:
         done = action._low_level_execute_command(look.format(shlex.quote(results), offset + 1, shlex.quote(progress)))
         lines, dummy, result = done["stdout"].rpartition(MARK)
-        offset += _show(lines)
+        read, questions = _show(lines)
+        offset += read
+        for question in questions if answer else []:
+            path = shlex.quote(f"{progress}.{question['number']}")
+            action._low_level_execute_command(f": >{path}.seen")
+            text = json.dumps(answer(question["ask"])) if answer else ""
+            action._low_level_execute_command(f"printf %s {shlex.quote(text)} >{path}.new && mv {path}.new {path}")
         state = _parsed(result)
         if state and "started" not in state:  # until it ends the file holds the wrapper's own note
             break
@@ -78,16 +87,19 @@ def run_with_progress(
     return state
 
 
-def _show(text: str) -> int:
-    """Display complete lines; returns how many bytes they were."""
-    shown = 0
+def _show(text: str) -> tuple[int, list[dict[str, Any]]]:
+    """Display complete lines; returns how many bytes they were, and the questions among them."""
+    shown, questions = 0, []
     for line in text.splitlines(keepends=True):
         if not line.endswith("\n"):
             break
         if entry := _parsed(line):
-            display.display(f"    {entry['line']}")
+            if "ask" in entry:
+                questions.append(entry)
+            else:
+                display.display(f"    {entry['line']}")
             shown += len(line.encode())
-    return shown
+    return shown, questions
 
 
 def _parsed(text: str) -> dict[str, Any]:

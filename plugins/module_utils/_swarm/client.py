@@ -7,19 +7,30 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import Any
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._process import run
 
 try:
     import docker
-    from docker.errors import DockerException
+    from docker.errors import APIError, DockerException
+    from requests.exceptions import RequestException
 
     DOCKER_IMPORT_ERROR: str | None = None
 except ImportError as failure:  # the module says so in its own words
     DOCKER_IMPORT_ERROR = str(failure)
 
 LABEL = "ai.sophia.mcp"
+# Configs that hold what a deploy knows (releases, the lock) carry this label with their kind; pruning spares them.
+RECORD = f"{LABEL}.record"
+# How long an engine may be away (it restarts, the Swarm elects a leader) before it is given up.
+PATIENCE_SECONDS = 90.0
+CONFLICT = 409
+SERVER_ERROR = 500
+
+Answer = TypeVar("Answer")
 
 
 class SwarmError(Exception):
@@ -54,13 +65,50 @@ class Swarm:
 
     def services(self, stack: str) -> dict[str, Any]:
         """The services of a stack by full name, each with its ``ServiceStatus``."""
-        found = self.api.services(filters={"label": f"com.docker.stack.namespace={stack}"}, status=True)
+        label = f"com.docker.stack.namespace={stack}"
+        found = patiently(lambda: self.api.services(filters={"label": label}, status=True))
         return {service["Spec"]["Name"]: service for service in found}
 
     def tasks(self, service: str) -> list[dict[str, Any]]:
         """The tasks of a service, newest first."""
-        found: list[dict[str, Any]] = self.api.tasks(filters={"service": service})
+        found: list[dict[str, Any]] = patiently(lambda: self.api.tasks(filters={"service": service}))
         return sorted(found, key=lambda task: task["CreatedAt"], reverse=True)
+
+    def stack_tasks(self, stack: str) -> dict[str, list[dict[str, Any]]]:
+        """Every task of a stack by its service's id, newest first: one request, however many services."""
+        label = f"com.docker.stack.namespace={stack}"
+        found: list[dict[str, Any]] = patiently(lambda: self.api.tasks(filters={"label": label}))
+        tasks: dict[str, list[dict[str, Any]]] = {}
+        for task in sorted(found, key=lambda task: task["CreatedAt"], reverse=True):
+            tasks.setdefault(task["ServiceID"], []).append(task)
+        return tasks
+
+    def records(self, fleet: str, kind: str) -> list[dict[str, Any]]:
+        """The fleet's configs of one kind of record, with their data."""
+        labels = [f"{RECORD}={kind}", f"{LABEL}.fleet={fleet}"]
+        return list(patiently(lambda: self.api.configs(filters={"label": labels})))
+
+    def create_config(self, name: str, data: bytes, labels: dict[str, str]) -> bool:
+        """Make a config; False where one of that name exists, whatever it holds."""
+        try:
+            self.api.create_config(name, data, labels=labels)
+        except APIError as error:
+            if error.status_code == CONFLICT:
+                return False
+            raise
+        return True
+
+    def relabel_config(self, item: dict[str, Any], labels: dict[str, str]) -> bool:
+        """Replace a config's labels (all that Swarm lets one change); False where it changed or went since ``item``."""
+        url = self.api._url("/configs/{0}/update", item["ID"])
+        body = {"Name": item["Spec"]["Name"], "Labels": labels}
+        answer = self.api._post_json(url, data=body, params={"version": item["Version"]["Index"]})
+        if answer.ok:
+            return True
+        if answer.status_code < SERVER_ERROR or "out of sequence" in answer.text:
+            return False
+        self.api._raise_for_status(answer)
+        return False
 
     def node_name(self, node_id: str) -> str:
         """A node's host name; its id where the node is gone."""
@@ -68,6 +116,34 @@ class Swarm:
             return str(self.api.inspect_node(node_id)["Description"]["Hostname"])
         except DockerException:
             return node_id or "no node"
+
+
+def away(error: Exception) -> bool:
+    """Whether an error says that the engine or the Swarm's leader is not there now, rather than that it refuses."""
+    if isinstance(error, APIError):
+        return bool(error.status_code and error.status_code >= SERVER_ERROR and "out of sequence" not in str(error))
+    return isinstance(error, (RequestException, OSError))
+
+
+def patiently(ask: Callable[[], Answer], seconds: float = PATIENCE_SECONDS) -> Answer:
+    """Ask until the engine answers: a restart or an election is no reason to leave a deploy half-way.
+
+    Raises:
+        SwarmError: it did not answer for ``seconds``.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return ask()
+        except Exception as error:
+            if not away(error):
+                raise
+            if time.monotonic() > deadline:
+                raise SwarmError(
+                    f"the Docker engine has not answered for {seconds:.0f} s: {error}; start it (systemctl start"
+                    " docker) and run again: the next run finishes or restores what this one left"
+                ) from error
+        time.sleep(1)
 
 
 def docker_command(*arguments: str) -> tuple[int, str]:

@@ -5,19 +5,23 @@
 
 from __future__ import annotations
 
+import calendar
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import Swarm, docker_command
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import (
+    Swarm,
+    docker_command,
+)
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.3
 LOG_LINES = 12
 # A task that ended this often under the new specification will not come up by itself.
 FAILED_TASKS = 3
 UNHEALTHY = "unhealthy container"
-NO_NODE_SECONDS = 20.0
+NO_NODE_SECONDS = 10.0
 ENDED = ("failed", "rejected", "orphaned", "complete")
 UPDATE_FAILED = ("paused", "rollback_started", "rollback_paused", "rollback_completed")
 
@@ -40,6 +44,39 @@ def same_task(service: dict[str, Any], task: dict[str, Any]) -> bool:
     )
 
 
+def _gone_back(message: str, ended: list[dict[str, Any]]) -> Verdict:
+    """Swarm gave an update up. Its message names the task that made it so; tasks that only left are no cause."""
+    named = [task for task in ended if task["ID"] in message]
+    broken = [task for task in ended if task["Status"]["State"] in ("failed", "rejected")]
+    task = next(iter(named + broken + ended), None)
+    if task and UNHEALTHY in task["Status"].get("Err", ""):
+        message = f"it ran, but never became ready; {message}"
+    return Verdict("failed", message, task)
+
+
+def job(service: dict[str, Any]) -> bool:
+    """Whether a service's tasks are meant to end."""
+    mode = service["Spec"].get("Mode") or {}
+    return "ReplicatedJob" in mode or "GlobalJob" in mode
+
+
+def _judge_job(service: dict[str, Any], tasks: list[dict[str, Any]]) -> Verdict:
+    """A job has converged when this iteration of it has completed; its first tasks tell nothing of this one."""
+    iteration = ((service.get("JobStatus") or {}).get("JobIteration") or {}).get("Index", 0)
+    mine = [t for t in tasks if (t.get("JobIteration") or {}).get("Index", 0) == iteration]
+    done = sum(1 for task in mine if task["Status"]["State"] == "complete")
+    replicated = service["Spec"]["Mode"].get("ReplicatedJob")
+    status = service.get("ServiceStatus") or {}
+    wanted = (replicated or {}).get("TotalCompletions") or status.get("DesiredTasks", 0) + (0 if replicated else done)
+    bad = [task for task in mine if task["Status"]["State"] in ("failed", "rejected")]
+    if done and done >= wanted:
+        return Verdict("converged", f"{done}/{wanted} completed")
+    policy = service["Spec"]["TaskTemplate"].get("RestartPolicy") or {}
+    if bad and (policy.get("Condition") == "none" or len(bad) >= FAILED_TASKS):
+        return Verdict("failed", f"{len(bad)} of its tasks failed", bad[0])
+    return Verdict("waiting", f"{done}/{wanted} completed", bad[0] if bad else None)
+
+
 def judge(service: dict[str, Any], tasks: list[dict[str, Any]], updated_at: str, waited: float) -> Verdict:
     """Judge THIS update of a service.
 
@@ -50,12 +87,14 @@ def judge(service: dict[str, Any], tasks: list[dict[str, Any]], updated_at: str,
             of an earlier update. Empty for a new service.
         waited: seconds since it was applied.
     """
+    if job(service):
+        return _judge_job(service, tasks)
     update = service.get("UpdateStatus") or {}
     ours = update if update.get("StartedAt", "") > updated_at else {}
     mine = [task for task in tasks if same_task(service, task)]
     ended = [t for t in tasks if t["Status"]["State"] in ENDED and t["CreatedAt"] > updated_at]
     if ours.get("State") in UPDATE_FAILED:
-        return Verdict("failed", ours.get("Message") or ours["State"], ended[0] if ended else None)
+        return _gone_back(str(ours.get("Message") or ours["State"]), ended)
     desired = (service.get("ServiceStatus") or {}).get("DesiredTasks", 0)
     running = sum(1 for t in mine if t["Status"]["State"] == "running" and t["DesiredState"] == "running")
     leaving = sum(1 for t in tasks if not same_task(service, t) and t["Status"]["State"] == "running")
@@ -64,6 +103,9 @@ def judge(service: dict[str, Any], tasks: list[dict[str, Any]], updated_at: str,
     bad = [task for task in ended if same_task(service, task)]
     if bad and UNHEALTHY in bad[0]["Status"].get("Err", ""):  # it had its whole time to become ready
         return Verdict("failed", "it ran, but never became ready", bad[0])
+    policy = service["Spec"]["TaskTemplate"].get("RestartPolicy") or {}
+    if bad and policy.get("Condition") == "none":  # nothing will be started in its place
+        return Verdict("failed", "its task ended and is not started again", bad[0])
     if len(bad) >= FAILED_TASKS:
         return Verdict("failed", f"{len(bad)} tasks ended", bad[0])
     pending = [task for task in mine if task["Status"]["State"] == "pending" and task["Status"].get("Err")]
@@ -80,7 +122,7 @@ def describe(swarm: Swarm, name: str, verdict: Verdict) -> str:
         status = task["Status"]
         code = (status.get("ContainerStatus") or {}).get("ExitCode")
         lines.append(f"  task {task['ID'][:12]} on {swarm.node_name(task.get('NodeID', ''))}: {status['State']}")
-        if code is not None:
+        if code is not None and status["State"] in ENDED:
             lines[-1] += f", exit code {code}"
         if status.get("Err"):
             lines.append(f"  error: {status['Err']}")
@@ -102,8 +144,13 @@ def _health(swarm: Swarm, task: dict[str, Any]) -> str:
         state = swarm.api.inspect_container(container)["State"]
     except Exception:  # the container may be gone at any moment, in as many ways as the SDK has errors
         return ""
-    log = (state.get("Health") or {}).get("Log") or []
-    return str(log[-1].get("Output", "")).strip()[:300] if log else ""
+    health = state.get("Health") or {}
+    log = health.get("Log") or []
+    if not log:
+        return ""
+    # A container that is stopped as unhealthy may end with exit code 0: only this tells that it was not its own wish.
+    said = str(log[-1].get("Output", "")).strip()[:300] or f"exit code {log[-1].get('ExitCode')}"
+    return f"{health.get('Status')}: {said}"
 
 
 def watch(
@@ -112,6 +159,7 @@ def watch(
     before: dict[str, str],
     timeout: float,
     say: Callable[[str], None],
+    alive: Callable[[], None] = lambda: None,
 ) -> tuple[dict[str, float], list[str]]:
     """Wait until every service of the stack has converged.
 
@@ -121,6 +169,7 @@ def watch(
         before: service name to ``UpdatedAt`` before the stack was applied.
         timeout: seconds.
         say: takes progress lines.
+        alive: called at each look; raises where the wait is to end.
 
     Returns:
         Seconds to convergence by service, and one report per service that failed or did not get there.
@@ -129,14 +178,15 @@ def watch(
     converged: dict[str, float] = {}
     last_said = ""
     while True:
-        services = swarm.services(stack)
+        alive()
+        services, tasks = swarm.services(stack), swarm.stack_tasks(stack)
         waited = time.monotonic() - start
         waiting: dict[str, Verdict] = {}
         failed: list[str] = []
         for name, service in services.items():
             if name in converged:
                 continue
-            verdict = judge(service, swarm.tasks(name), before.get(name, ""), waited)
+            verdict = judge(service, tasks.get(service["ID"], []), before.get(name, ""), waited)
             if verdict.state == "converged":
                 converged[name] = round(waited, 1)
             elif verdict.state == "failed":
@@ -148,17 +198,74 @@ def watch(
         if not waiting:
             say(f"{len(services)}/{len(services)} services converged after {waited:.0f} s")
             return converged, []
-        short = ", ".join(sorted(name.removeprefix(f"{stack}_") for name in waiting))
+        short = ", ".join(f"{name.removeprefix(f'{stack}_')} {waiting[name].note}" for name in sorted(waiting))
         line = f"{len(converged)}/{len(services)} services converged, waiting for {short}"
         if line != last_said:
             say(line)
             last_said = line
         if waited > timeout:
             after = f"replicas after {timeout:.0f} s"
-            late = {n: Verdict("failed", f"{v.note} {after}", v.task or _newest(swarm, n)) for n, v in waiting.items()}
+            late = {
+                name: Verdict(
+                    "failed", f"{v.note} {after}", v.task or next(iter(tasks.get(services[name]["ID"], [])), None)
+                )
+                for name, v in waiting.items()
+            }
             return converged, [describe(swarm, name, verdict) for name, verdict in late.items()]
         time.sleep(POLL_SECONDS)
 
 
-def _newest(swarm: Swarm, name: str) -> dict[str, Any] | None:
-    return next(iter(swarm.tasks(name)), None)
+def settle(
+    swarm: Swarm,
+    stack: str,
+    names: set[str],
+    seconds: float,
+    say: Callable[[str], None],
+    alive: Callable[[], None] = lambda: None,
+) -> list[str]:
+    """Watch tasks that came up until each has lived for ``seconds``; returns a report per service whose task ended.
+
+    A server that ends a while after it became ready would otherwise be found by its users.
+    """
+    names = {name for name in names if name in (services := swarm.services(stack)) and not job(services[name])}
+    start, said = time.monotonic(), False
+    known: set[str] | None = None
+    while True:
+        alive()
+        services, tasks = swarm.services(stack), swarm.stack_tasks(stack)
+        mine = {
+            name: [t for t in tasks.get(services[name]["ID"], []) if same_task(services[name], t)] for name in names
+        }
+        ended = {n: [t for t in found if t["Status"]["State"] in ENDED] for n, found in mine.items()}
+        if known is None:  # what failed before it came up was judged already
+            known = {task["ID"] for found in ended.values() for task in found}
+        new = {name: bad for name, found in ended.items() if (bad := [t for t in found if t["ID"] not in known])}
+        if new:
+            return [
+                describe(
+                    swarm,
+                    name,
+                    Verdict("failed", f"it became ready and then ended, after {_lived(bad[-1]):.0f} s", bad[-1]),
+                )
+                for name, bad in sorted(new.items())
+            ]
+        young = [t for found in mine.values() for t in found if t["DesiredState"] == "running" and _age(t) < seconds]
+        if not young or time.monotonic() - start > seconds:
+            return []
+        if not said:
+            say(f"watching what is new until it has run for {seconds:.0f} s")
+            said = True
+        time.sleep(1)
+
+
+def _moment(stamp: str) -> float:
+    """Seconds since 1970 of an engine's time stamp, whole ones."""
+    return calendar.timegm(time.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S"))
+
+
+def _age(task: dict[str, Any]) -> float:
+    return time.time() - _moment(task["CreatedAt"])
+
+
+def _lived(task: dict[str, Any]) -> float:
+    return _moment(task["Status"]["Timestamp"]) - _moment(task["CreatedAt"])

@@ -5,10 +5,20 @@
 
 from __future__ import annotations
 
+import calendar
+import time
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import LABEL, Swarm, SwarmError
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import (
+    LABEL,
+    RECORD,
+    Swarm,
+    SwarmError,
+)
+
+# An object that no release names may be one that a deploy waiting for the lock has just made.
+FRESH_SECONDS = 3600.0
 
 
 def owner(fleet: str) -> dict[str, str]:
@@ -79,14 +89,30 @@ def used_objects(swarm: Swarm) -> set[str]:
     return used
 
 
-def prune_objects(swarm: Swarm, fleet: str, keep: set[str]) -> list[str]:
-    """Remove this fleet's secrets and configs that no service uses and ``keep`` does not name."""
+def prune_objects(swarm: Swarm, fleet: str, keep: set[str], known: set[str] | None = None) -> list[str]:
+    """Remove this fleet's secrets and configs that no service uses and ``keep`` does not name.
+
+    Args:
+        swarm: the manager.
+        fleet: whose objects.
+        keep: names that stay.
+        known: names that releases of this fleet had; others stay for an hour, for somebody may be about to use
+            them. None removes all, records of releases and the lock too.
+    """
     used, removed = used_objects(swarm), []
     for kind in ("secrets", "configs"):
         remove = swarm.api.remove_secret if kind == "secrets" else swarm.api.remove_config
         for name, item in _existing(swarm, kind).items():
             labels = item["Spec"].get("Labels") or {}
-            if labels.get(f"{LABEL}.fleet") == fleet and name not in keep and item["ID"] not in used:
-                remove(item["ID"])
-                removed.append(name)
+            if labels.get(f"{LABEL}.fleet") != fleet or name in keep or item["ID"] in used:
+                continue
+            if known is not None and (labels.get(RECORD) or (name not in known and _age(item) < FRESH_SECONDS)):
+                continue
+            remove(item["ID"])
+            removed.append(name)
     return removed
+
+
+def _age(item: dict[str, Any]) -> float:
+    """Seconds since an object was made."""
+    return time.time() - calendar.timegm(time.strptime(item["CreatedAt"][:19], "%Y-%m-%dT%H:%M:%S"))

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -54,39 +55,28 @@ def comparable(service: dict[str, Any]) -> dict[str, Any]:
     return spec
 
 
-def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """What changed, one line per service, in people's words."""
-    lines = []
-    for name in sorted({*before, *after}):
-        if name not in before:
-            lines.append(f"{name}: new")
-        elif name not in after:
-            lines.append(f"{name}: removed")
-        elif (old := comparable(before[name])) != (new := comparable(after[name])):
-            lines.append(f"{name}: {', '.join(_changed(old, new)) or 'changed'}")
-    return lines
+def digest(service: dict[str, Any], scaled: bool) -> str:
+    """A service's specification in short; without its replicas where an autoscaler moves them."""
+    spec = comparable(service)
+    if scaled:
+        spec.pop("Mode", None)
+    return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    def container(spec: dict[str, Any]) -> dict[str, Any]:
-        return dict(spec["TaskTemplate"].get("ContainerSpec") or {})
-
-    parts = []
-    if container(old).get("Image") != container(new).get("Image"):
-        parts.append(f"image {container(old).get('Image')} -> {container(new).get('Image')}")
-    if old.get("Mode") != new.get("Mode"):
-        parts.append(f"replicas {_replicas(old)} -> {_replicas(new)}")
-    words = {"Env": "environment", "Secrets": "secrets", "Configs": "configuration", "Mounts": "mounts"}
-    for key, word in words.items():
-        if container(old).get(key) != container(new).get(key):
-            parts.append(word)
-    if old["TaskTemplate"].get("Resources") != new["TaskTemplate"].get("Resources"):
-        parts.append("resources")
-    return parts
-
-
-def _replicas(spec: dict[str, Any]) -> str:
-    return str(((spec.get("Mode") or {}).get("Replicated") or {}).get("Replicas", "global"))
+def missing_objects(swarm: Swarm, document: dict[str, Any]) -> list[str]:
+    """Secrets, configs and networks that services refer to and the Swarm does not have, one line each."""
+    problems = []
+    for kind in ("secrets", "configs", "networks"):
+        entries = document.get(kind) or {}
+        there = {item["Name"] if kind == "networks" else item["Spec"]["Name"] for item in getattr(swarm.api, kind)()}
+        for service, wanted in sorted(document["services"].items()):
+            used = wanted.get(kind) or []
+            keys = [item["source"] if isinstance(item, dict) else item for item in used]
+            for key in keys:
+                name = entries.get(key, {}).get("name", key)
+                if entries.get(key, {}).get("external") and name not in there:
+                    problems.append(f"service {service}: the {kind[:-1]} {name} is not in the Swarm")
+    return problems
 
 
 def taken_ports(swarm: Swarm, stack_name: str, stack: dict[str, Any]) -> list[str]:
@@ -129,10 +119,8 @@ def apply(stack_name: str, path: str) -> None:
         raise SwarmError(f"the engine refused the stack file {path}: {' '.join(wrong)}; what ran before still runs")
 
 
-def remove(swarm: Swarm, fleet: str, volumes: bool) -> list[str]:
-    """Remove the fleet: services, secrets, configs, networks and, if told, volumes; returns what went.
-
-    Waits until containers and network endpoints are gone, for only then can networks and volumes go.
+def remove_services(swarm: Swarm, fleet: str) -> list[str]:
+    """Remove the fleet's services and wait until their containers are gone; returns their names.
 
     Raises:
         SwarmError: something did not go within two minutes.
@@ -142,6 +130,18 @@ def remove(swarm: Swarm, fleet: str, volumes: bool) -> list[str]:
         swarm.api.remove_service(name)
     containers = {"label": f"com.docker.stack.namespace={fleet}"}
     _until(lambda: not swarm.api.containers(all=True, filters=containers), "containers of the fleet")
+    return gone
+
+
+def remove(swarm: Swarm, fleet: str, volumes: bool) -> list[str]:
+    """Remove the fleet: services, secrets, configs, networks and, if told, volumes; returns what went.
+
+    Waits until containers and network endpoints are gone, for only then can networks and volumes go.
+
+    Raises:
+        SwarmError: something did not go within two minutes.
+    """
+    gone = remove_services(swarm, fleet)
     gone += prune_objects(swarm, fleet, set())
     mine = {"label": f"{LABEL}.fleet={fleet}"}
     for network in swarm.api.networks(filters=mine):

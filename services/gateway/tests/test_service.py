@@ -362,6 +362,19 @@ def test_the_end_waits_for_the_call_in_flight(gateway: Start, fleet: list[dict[s
     assert running.process.wait(10) == 0
 
 
+def test_the_end_loses_no_request_on_a_kept_connection(gateway: Start, fleet: list[dict[str, Any]]) -> None:
+    """A balancer keeps connections, and uses them until it hears that the gateway is about to end."""
+    running = gateway(fleet)
+    with httpx2.Client(base_url=running.url) as kept, httpx2.Client(base_url=running.url) as unused:
+        for client in (kept, unused):
+            assert client.get("/readyz").status_code == 200
+        running.process.terminate()
+        wait_until(lambda: httpx2.get(f"{running.url}/readyz").status_code == 503, "it says that it drains", 5)
+        answer = kept.get("/healthz")
+        assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+        assert running.process.wait(10) == 0  # though a connection is still open
+
+
 def test_a_server_without_replicas_is_not_waited_for(launch: Start, fixture_server: Start, tmp_path: Path) -> None:
     """A gateway that starts beside a server that is not up yet serves the others; one that hangs it waits for."""
     absent = {"name": "absent", "dns": {"name": "absent.invalid", "port": 8000}}

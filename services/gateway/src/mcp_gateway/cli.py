@@ -26,14 +26,17 @@ log = logging.getLogger("mcp_gateway")
 
 
 WATCH_SECONDS = 1.0
+# Whoever balances load hears within this time that the gateway is about to end: by /readyz, or by a name that does not
+# lead here any more. Until then a request may be on its way on any open connection; closing that would lose it.
+LINGER_SECONDS = 2.0
 
 
 async def _serve(config: Config, path: str) -> None:
     """Serve until a signal, then drain.
 
-    From the first signal on /readyz says 503, and the end waits for the calls in flight. It keeps accepting
-    meanwhile, so that whoever balances load can see the 503 and nobody meets a closed port before it has. A
-    second signal ends it at once.
+    From the first signal on /readyz says 503 and each answer asks its client to close the connection. The end waits
+    for the calls in flight, and some time for open connections; new ones are accepted meanwhile. A second signal ends
+    it at once.
     """
     gateway = Gateway(config)
     await gateway.start()
@@ -56,12 +59,12 @@ async def _serve(config: Config, path: str) -> None:
     await asked.wait()
     reloading.cancel()
     gateway.drain()
-    deadline = time.monotonic() + gateway.config.drain_seconds
-    while gateway.inflight and time.monotonic() < deadline:
+    start, seconds = time.monotonic(), gateway.config.drain_seconds
+    while (waited := time.monotonic() - start) < seconds and not hurried.is_set():
+        if not gateway.inflight and (waited > LINGER_SECONDS or not gateway.http.connections):
+            break
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.05):
-                await hurried.wait()
-                break
+            await asyncio.wait_for(hurried.wait(), 0.05)
     await gateway.stop()
 
 

@@ -258,6 +258,51 @@ def test_listening_is_a_stream_and_subscriptions(modern: Connect, old: Server202
     until(lambda: len(old.of("resources/unsubscribe")) == 2, "the end of both subscriptions")
 
 
+@pytest.mark.requirement("BRIDGE-M2L-08")
+@pytest.mark.parametrize("noticed", ["by the next subscription", "by a list"])
+def test_a_lost_session_is_subscribed_anew(modern: Connect, legacy: Connect, old: Server2025, noticed: str) -> None:
+    """The server keeps the stream of the session that it forgot; nothing comes on it any more."""
+    wanted = {"resourceSubscriptions": ["test://a"]}
+    with modern("old").stream("subscriptions/listen", {"notifications": wanted}) as stream:
+        stream.next()
+        lost = old.one("resources/subscribe").session
+        until(lambda: lost in old.streams, "the stream of the session that subscribed")
+        old.sessions.clear()
+        old.received.clear()
+        more = ["test://b", "test://c"] if noticed == "by the next subscription" else []
+        with modern("old").stream("subscriptions/listen", {"notifications": {"resourceSubscriptions": more}}) as second:
+            second.next()
+            if not more:
+                old.push("notifications/tools/list_changed", [lost])
+                until(lambda: modern("old").ask("tools/list") and old.of("tools/list"), "the list")
+
+            def anew() -> list[str]:
+                known = [exchange for exchange in old.of("resources/subscribe") if exchange.session in old.sessions]
+                told = {exchange.params["uri"] for exchange in known}
+                return [each.session for each in known if told == {"test://a", *more} and each.session in old.streams]
+
+            session = until(anew, "all subscriptions and the stream of another session")[0]
+            old.push("notifications/resources/updated", [session], uri="test://a")
+            assert stream.next()["params"]["uri"] == "test://a"
+
+
+@pytest.mark.requirement("BRIDGE-M2L-05")
+def test_a_refused_subscription_stops_no_other(modern: Connect, old: Server2025) -> None:
+    def usually_refused(exchange: Exchange) -> None:
+        if exchange.params["uri"] == "test://b":
+            exchange.error(-32602, "no such resource")
+        else:
+            exchange.result({})
+
+    old.on["resources/subscribe"] = usually_refused
+    wanted = {"resourceSubscriptions": ["test://a", "test://b", "test://c"]}
+    with modern("old").stream("subscriptions/listen", {"notifications": wanted}) as stream:
+        stream.next()
+        until(
+            lambda: {each.params["uri"] for each in old.of("resources/subscribe")} >= {"test://a", "test://c"}, "both"
+        )
+
+
 @pytest.mark.requirement("BRIDGE-M2L-06", "MCP26-CANCEL-01", "MCP26-CANCEL-02")
 @pytest.mark.parametrize("server", ["new", "old", "sticky"])
 def test_a_modern_client_that_leaves_cancels(modern: Connect, new: Server2026, old: Server2025, server: str) -> None:

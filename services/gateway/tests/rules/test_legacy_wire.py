@@ -228,7 +228,7 @@ def test_a_message_comes_on_one_stream(legacy: Connect, new: Server2026, old: Se
     client = legacy(server)
     uris = [f"test://{letter}" for letter in "abc"]
     for uri in uris:
-        client.ask("resources/subscribe", {"uri": uri})
+        assert client.ask("resources/subscribe", {"uri": uri})["result"] == {}
     seen: list[str] = []
 
     def read(stream: Any) -> None:
@@ -357,8 +357,10 @@ def test_nobody_cancels_the_calls_of_others(legacy: Connect, old: Server2025) ->
 @pytest.mark.requirement("MCP25-PING-01", "BRIDGE-L2M-02")
 @pytest.mark.parametrize("server", ["", "new", "old", "sticky"])
 def test_a_ping_is_answered_here(legacy: Connect, old: Server2025, server: str) -> None:
-    assert legacy(server).ask("ping", id="p") == {"jsonrpc": "2.0", "id": "p", "result": {}}
-    assert old.of("ping") == []
+    client = legacy(server)
+    for _ in range(10):
+        assert client.ask("ping", id="p") == {"jsonrpc": "2.0", "id": "p", "result": {}}
+    assert len(old.of("ping")) < 5  # the gateway's own, which come every ten seconds
 
 
 @pytest.mark.requirement("MCP25-PING-01")

@@ -83,26 +83,58 @@ def test_a_failure_points_at_the_task() -> None:
     assert verdict.note == "3 tasks ended"
 
 
-def test_differences_in_words() -> None:
-    def spec(image: str, replicas: int = 1, env: list[str] | None = None) -> dict[str, Any]:
-        return {
-            "Spec": {
-                "TaskTemplate": {"ContainerSpec": {"Image": image, "Env": env}, "ForceUpdate": replicas},
-                "Mode": {"Replicated": {"Replicas": replicas}},
-            }
-        }
-
-    before = {"f_a": spec("a:1"), "f_b": spec("b:1"), "f_gone": spec("x")}
-    after = {"f_a": spec("a:2", 3, ["X=1"]), "f_b": spec("b:1"), "f_new": spec("n")}
-    assert stacks.differences(before, after) == [
-        "f_a: image a:1 -> a:2, replicas 1 -> 3, environment",
-        "f_gone: removed",
-        "f_new: new",
-    ]
-
-
 def test_the_stack_file_is_yaml_and_json() -> None:
     import yaml
 
     document = {"version": "3.8", "services": {"a": {"image": "x", "environment": {"A": "yes: no"}}}}
     assert yaml.safe_load(stacks.document(document)) == document
+
+
+def test_an_update_that_went_back_points_at_the_task_that_made_it_so() -> None:
+    left, ended = task("complete", "old", "shutdown") | {"ID": "left"}, task("failed", error=UNHEALTHY) | {"ID": "cause"}
+    given = service("old", State="rollback_completed", StartedAt=LATER, Message="rolled back due to failure of task cause")
+    verdict = judge(given, [left, ended, OLD, OLD], APPLIED, 9)
+    assert verdict.task is ended
+    assert verdict.note == "it ran, but never became ready; rolled back due to failure of task cause"
+
+
+def a_job(mode: dict[str, Any], iteration: int = 7, desired: int = 0, condition: str = "any") -> dict[str, Any]:
+    return {
+        "Spec": {"Mode": mode, "TaskTemplate": {"ContainerSpec": {}, "RestartPolicy": {"Condition": condition}}},
+        "ServiceStatus": {"DesiredTasks": desired},
+        "JobStatus": {"JobIteration": {"Index": iteration}},
+    }
+
+
+def of_job(state: str, iteration: int = 7) -> dict[str, Any]:
+    return task(state) | {"JobIteration": {"Index": iteration}}
+
+
+REPLICATED, GLOBAL = {"ReplicatedJob": {"TotalCompletions": 2}}, {"GlobalJob": {}}
+
+
+@pytest.mark.parametrize(
+    ("given", "tasks", "state"),
+    [
+        (a_job(REPLICATED), [], "waiting"),
+        (a_job(REPLICATED), [of_job("complete"), of_job("running")], "waiting"),
+        (a_job(REPLICATED), [of_job("complete"), of_job("complete")], "converged"),
+        # What an earlier iteration completed says nothing of this one.
+        (a_job(REPLICATED), [of_job("complete", 3), of_job("complete", 3)], "waiting"),
+        (a_job(REPLICATED), [of_job("failed")], "waiting"),
+        (a_job(REPLICATED), [of_job("failed")] * 3, "failed"),
+        (a_job(REPLICATED, condition="none"), [of_job("failed")], "failed"),
+        (a_job(GLOBAL, desired=1), [of_job("complete")], "waiting"),
+        (a_job(GLOBAL, desired=0), [of_job("complete")], "converged"),
+    ],
+)
+def test_jobs_converge_when_this_iteration_has_completed(
+    given: dict[str, Any], tasks: list[dict[str, Any]], state: str
+) -> None:
+    assert judge(given, tasks, APPLIED, 5).state == state
+
+
+def test_a_task_that_is_never_started_again_fails_at_once() -> None:
+    given = service()
+    given["Spec"]["TaskTemplate"]["RestartPolicy"] = {"Condition": "none"}
+    assert judge(given, [FAILED], APPLIED, 1).state == "failed"

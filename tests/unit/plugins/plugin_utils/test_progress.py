@@ -22,7 +22,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_whole_lines_are_shown_and_counted(shown: list[str]) -> None:
-    assert _progress._show(ONE + TWO + "\n") == len((ONE + TWO).encode())
+    assert _progress._show(ONE + TWO + "\n") == (len((ONE + TWO).encode()), [])
     assert shown == ["    building a", "    built ü"]
 
 
@@ -30,7 +30,7 @@ def test_whole_lines_are_shown_and_counted(shown: list[str]) -> None:
 def test_a_line_that_is_still_being_written_is_left_for_the_next_look(shown: list[str], cut: int) -> None:
     file = ONE + TWO
     # The shell ends what it printed with a line end of its own.
-    offset = _progress._show((ONE + TWO[:cut]) + "\n")
+    offset, dummy = _progress._show((ONE + TWO[:cut]) + "\n")
     if cut < len(TWO) - 1:
         assert offset == len(ONE.encode())
     _progress._show(file.encode()[offset:].decode() + "\n")

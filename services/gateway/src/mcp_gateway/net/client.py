@@ -217,6 +217,8 @@ class Connection(asyncio.Protocol):
         self._quiet = True
         self._head_bytes = 0
         self._secrets: dict[bytes, tuple[str, str]] = {}
+        self._head = b""  # of the last answer of the usual form, and what it means
+        self._meaning: tuple[dict[str, str], int, str] = {}, -1, ""
         self._reset()
 
     def _reset(self) -> None:
@@ -347,20 +349,27 @@ class Connection(asyncio.Protocol):
 
     def _take(self, data: bytes) -> bool:
         """Take a whole answer of the usual form; False, and nothing done, where the parser must read it."""
-        if not data.startswith(_OK):
-            return False
         end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
-        headers = fields(data[len(_OK) : end].split(b"\r\n"), self._secrets) if end > 0 else None
-        if headers is None or not (length := headers.get("content-length")):
+        if end < 0 or ((head := data[:end]) != self._head and not self._understood(head)):
             return False
-        if not len(data) - end - 4 == int(length) <= HOLD_BYTES:
+        headers, length, keep_alive = self._meaning
+        if len(data) - end - 4 != length:
             return False
-        self._pool.busy.discard(self)
+        pool = self._pool
+        pool.busy.discard(self)
         self._kept = True
-        self._pool.put(self, headers.get("keep-alive", ""))
+        pool.put(self, keep_alive)
         taker, self._taker = self._taker, None
         if taker:
             taker.answered(Answer(200, headers, data[end + 4 :], None))
+        return True
+
+    def _understood(self, head: bytes) -> bool:
+        """Remember what a head of the usual form means: within a second a server sends the same one again and again."""
+        headers = fields(head[len(_OK) :].split(b"\r\n"), self._secrets) if head.startswith(_OK) else None
+        if headers is None or not (length := headers.get("content-length")) or int(length) > HOLD_BYTES:
+            return False
+        self._head, self._meaning = head, (headers, int(length), headers.get("keep-alive", ""))
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:

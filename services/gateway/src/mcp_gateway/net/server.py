@@ -156,6 +156,8 @@ class Connection(asyncio.Protocol):
         self._old = False  # HTTP/1.0
         self.memory: dict[str, Any] = {}
         self._secrets: dict[bytes, tuple[str, str]] = {}
+        self._head = b""  # of the last request of the usual form, and what it means
+        self._meaning: tuple[tuple[str, str, str], dict[str, str], int] = ("", "", ""), {}, -1
         self._begin()
 
     # -- the transport's side --------------------------------------------------------------------
@@ -218,21 +220,27 @@ class Connection(asyncio.Protocol):
         end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
         if end < 0 or self._rest:
             return False
-        first = data.find(b"\r\n")
-        target = self._server.targets.get(data[:first])
-        if target is None:
+        if (head := data[:end]) != self._head and not self._understood(head):
             return False
-        lines = data[first + 2 : end].split(b"\r\n")
-        headers = fields(lines, self._secrets) if len(lines) <= MAX_HEADERS else None
-        if headers is None or "host" not in headers:
+        (method, path, query), headers, length = self._meaning
+        if len(data) - end - 4 != length:
             return False
-        length = int(headers.get("content-length") or 0)
-        if len(data) - end - 4 != length or length > MAX_BODY_BYTES:
-            return False
-        method, path, query = target
         self._old = False
         self._exchange = exchange = Exchange(self, Request(method, path, query, headers, data[end + 4 :]))
         self._server.handle(exchange)
+        return True
+
+    def _understood(self, head: bytes) -> bool:
+        """Remember what a head of the usual form means: clients send the same one again and again."""
+        first, *lines = head.split(b"\r\n")
+        target = self._server.targets.get(first)
+        headers = fields(lines, self._secrets) if target and len(lines) <= MAX_HEADERS else None
+        if target is None or headers is None or "host" not in headers:
+            return False
+        length = int(headers.get("content-length") or 0)
+        if length > MAX_BODY_BYTES:
+            return False
+        self._head, self._meaning = head, (target, headers, length)
         return True
 
     def _read_rest(self, data: bytes) -> None:

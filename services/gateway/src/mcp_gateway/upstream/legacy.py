@@ -61,7 +61,7 @@ class UpstreamSession:
         return lines_of(headers)
 
 
-class _SessionLost(Exception):
+class SessionLost(Exception):
     """The server does not know the session (any more); nothing was executed."""
 
 
@@ -75,6 +75,7 @@ class LegacySessions:
 
     Attributes:
         repinned: takes each new session that has an id.
+        dropped: takes each session that is used no more.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class LegacySessions:
         self._opening: dict[tuple[str, str], asyncio.Task[UpstreamSession]] = {}
         self._urls: dict[str, str] = {}
         self.repinned: Repinned = lambda _key, _pin: False
+        self.dropped: Callable[[UpstreamSession], None] = lambda _session: None
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -113,7 +115,7 @@ class LegacySessions:
                 session = await self.session(replica, request.session_key, request.pin, request.capabilities)
             try:
                 return await self._call(session, request, changed, begun)
-            except _SessionLost:
+            except SessionLost:
                 self._drop(session, replica.url, request.session_key)
         raise RpcError(UNAVAILABLE, "the server does not keep its sessions")
 
@@ -190,6 +192,7 @@ class LegacySessions:
         """Forget a session, unless another caller put a new one in its place already."""
         if self._sessions.get((url, key)) is session:
             del self._sessions[(url, key)]
+        self.dropped(session)
 
     async def _call(
         self, session: UpstreamSession, request: Call, changed: Changed, begun: Begun | None = None
@@ -213,8 +216,7 @@ class LegacySessions:
         failure = answer.message.get("error")
         if isinstance(failure, dict) and failure.get("code") in MODERN_ERRORS:
             raise WrongEra(answer)  # it came back as a server of 2026
-        if answer.status in (400, 404) and session.id and _is_session_refusal(answer):
-            raise _SessionLost
+        _check_session(session, answer)
         return answer.result()
 
     def cancel(self, session: UpstreamSession, identity: int) -> None:
@@ -260,15 +262,23 @@ class LegacySessions:
     async def subscribe(self, session: UpstreamSession, uris: Iterable[str]) -> None:
         """Make the resources that the session is told of those of ``uris`` (2025-11-25 server/resources).
 
+        One that the server refuses is logged and does not keep the others from being told of.
+
         Raises:
-            RpcError: the server's error.
+            SessionLost: the server does not know the session.
         """
         wanted = set(uris)
         changes = [("resources/unsubscribe", uri) for uri in session.subscribed - wanted]
         changes += [("resources/subscribe", uri) for uri in wanted - session.subscribed]
         for method, uri in changes:
             body: Json = {"jsonrpc": "2.0", "id": self._wire.next_id(), "method": method, "params": {"uri": uri}}
-            (await self._wire.request(session.url, body, session.lines, None)).result()
+            answer = await self._wire.request(session.url, body, session.lines, None)
+            _check_session(session, answer)
+            try:
+                answer.result()
+            except RpcError as refusal:
+                said = {"server": self._name, "method": method, "uri": uri, "error": refusal.message}
+                log.info("no subscription", extra=said)
         session.subscribed = wanted
 
     # -- the end of sessions ---------------------------------------------------------------------
@@ -326,9 +336,15 @@ def _capabilities(session: UpstreamSession) -> Json:
     return session.hello.get("capabilities") or {} if session.hello else {"logging": {}}
 
 
-def _is_session_refusal(answer: Answer) -> bool:
-    """404 ends a session (2025-11-25 basic/transports); some servers say 400 and name the session."""
-    if answer.status == 404:
-        return True
+def _check_session(session: UpstreamSession, answer: Answer) -> None:
+    """404 ends a session (2025-11-25 basic/transports); some servers say 400 and name the session.
+
+    Raises:
+        SessionLost: the answer says so.
+    """
+    if answer.status not in (400, 404) or not session.id:
+        return
     failure = answer.message.get("error")
-    return not isinstance(failure, dict) or "session" in str(failure.get("message", "")).lower()
+    named = not isinstance(failure, dict) or "session" in str(failure.get("message", "")).lower()
+    if answer.status == 404 or named:
+        raise SessionLost

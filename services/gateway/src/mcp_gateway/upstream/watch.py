@@ -24,12 +24,13 @@ from mcp_gateway.protocol import (
     RpcError,
 )
 from mcp_gateway.upstream.call import Changed
-from mcp_gateway.upstream.legacy import LegacySessions, UpstreamSession
+from mcp_gateway.upstream.legacy import LegacySessions, SessionLost, UpstreamSession
 from mcp_gateway.upstream.replicas import Replica
 from mcp_gateway.upstream.wire import Answer, Wire, WrongEra, lines_of
 
 RETRY_SECONDS = 1.0
 MAX_RETRY_SECONDS = 30.0
+SUBSCRIBE_SECONDS = 10.0
 # A server that offers no such stream may be replaced by one that does.
 ABSENT_SECONDS = 60.0
 
@@ -51,6 +52,7 @@ class Watch:
         # Whether it tells what was wanted last, or cannot.
         self.settled = asyncio.Event()
         self.settled.set()
+        sessions.dropped = self._dropped
 
     def want(self, uris: frozenset[str]) -> None:
         """Tell of these resources from now on."""
@@ -99,7 +101,7 @@ class Watch:
                 pause = RETRY_SECONDS
                 continue
             offered = False
-            with contextlib.suppress(OSError, RpcError, WrongEra):
+            with contextlib.suppress(OSError, RpcError, WrongEra, SessionLost):
                 offered = listening.result()
             if asyncio.get_running_loop().time() - start > MAX_RETRY_SECONDS:
                 pause = RETRY_SECONDS
@@ -108,12 +110,15 @@ class Watch:
 
     async def _subscribed_too(self) -> bool:
         """Whether what is wanted now could be had without another stream: what comes between two is lost."""
-        if self._session is None:
+        session = self._session
+        if session is None:
             return False
         self._again.clear()
         try:
-            await self._subscribe(self._session)
-        except OSError:
+            await self._subscribe(session)
+        except (OSError, SessionLost) as failure:
+            if isinstance(failure, SessionLost):
+                self._sessions.forget(session, "")
             self._again.set()  # by another stream, to whichever replica there is
             return False
         if not self._again.is_set():
@@ -121,10 +126,14 @@ class Watch:
         return True
 
     async def _subscribe(self, session: UpstreamSession) -> None:
-        try:
+        async with asyncio.timeout(SUBSCRIBE_SECONDS):
             await self._sessions.subscribe(session, self._uris)
-        except RpcError as refusal:
-            log.info("no subscription", extra={"server": self._name, "error": refusal.message})
+
+    def _dropped(self, session: UpstreamSession) -> None:
+        """The server may keep the stream of a session that it does not know any more, and say nothing on it."""
+        if session is self._session:
+            self._session = None
+            self._again.set()
 
     async def _pause(self, seconds: float) -> None:
         if not self._again.is_set():
@@ -138,8 +147,7 @@ class Watch:
         if replica.era == MODERN:
             answer = await self._listen_modern(replica, told)
         else:
-            session = await self._sessions.session(replica, "")
-            await self._subscribe(session)
+            session = await self._subscribed(replica)
 
             def opened() -> None:
                 self._session = session
@@ -154,6 +162,17 @@ class Watch:
                 return answer.status == 404  # the session is gone; a new one may listen
         failure = answer.message.get("error")
         return answer.status < 400 and not (isinstance(failure, dict) and failure.get("code") == METHOD_NOT_FOUND)
+
+    async def _subscribed(self, replica: Replica) -> UpstreamSession:
+        """A session that tells of all that is wanted; another one where the server lost it."""
+        session = await self._sessions.session(replica, "")
+        try:
+            await self._subscribe(session)
+        except SessionLost:
+            self._sessions.forget(session, "")
+            session = await self._sessions.session(replica, "")
+            await self._subscribe(session)
+        return session
 
     async def _listen_modern(self, replica: Replica, told: Json) -> Answer:
         wanted: Json = dict(told)

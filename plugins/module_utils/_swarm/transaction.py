@@ -1,0 +1,435 @@
+# Copyright: (c) 2026, Sophia AI
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A deploy as one transaction: lock, plan, apply, watch, verify, record; on failure the release before, as a whole."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import changes as diff
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import releases as records
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import Swarm, SwarmError
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import settle, watch
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.edge import reload_edge
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.images import images_of, pinned, prune_images
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.lock import Lock, acquire, now
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.objects import prune_objects
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.releases import Release, Releases
+
+Say = Callable[[str], None]
+# Asks whoever started this to call the fleet; what it answers is empty where all is well, else what is wrong.
+Verify = Callable[[dict[str, Any]], str]
+
+
+class DeployFailed(SwarmError):
+    """A deploy that failed after something had changed.
+
+    Attributes:
+        reports: one per service that failed.
+        serving: what serves now.
+    """
+
+    def __init__(self, reports: list[str], serving: str) -> None:
+        self.reports, self.serving = reports, serving
+        super().__init__(
+            "\n".join(["The fleet did not come up; services that ran before go on serving.", *reports, serving])
+        )
+
+
+class NotUp(Exception):
+    """What was applied does not work: one report per service."""
+
+    def __init__(self, reports: list[str]) -> None:
+        super().__init__("\n".join(reports))
+        self.reports = reports
+
+
+@dataclass
+class Wish:
+    """What is to be deployed, by whom and how.
+
+    Attributes:
+        document: the compose document.
+        files: where files of the release lie on this manager, to their text; a changed one reloads the edge.
+        verification: what the gate asks; empty where there is nothing to call.
+        who, why, revision, catalogue: for the record.
+        timeout, settle, wait: seconds to converge, to have run, to wait for another's lock.
+        keep: how many deployed releases are kept.
+        only: services to deploy; all where empty.
+        keep_images: images that stay even if no release names them.
+    """
+
+    document: dict[str, Any]
+    files: dict[str, str] = field(default_factory=dict)
+    verification: dict[str, Any] = field(default_factory=dict)
+    who: str = "unknown"
+    why: str = ""
+    revision: str = ""
+    catalogue: str = ""
+    timeout: float = 300.0
+    settle: float = 25.0
+    wait: float = 60.0
+    keep: int = 10
+    only: list[str] = field(default_factory=list)
+    keep_images: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Plan:
+    """What a deploy would do."""
+
+    release: Release
+    changes: list[diff.Change]
+    drift: list[str]
+
+    @property
+    def lines(self) -> list[str]:
+        """One per service, in people's words."""
+        return [change.line for change in self.changes] + self.drift
+
+
+class Transaction:
+    """Deploys of one fleet from this manager.
+
+    Args:
+        swarm: the manager.
+        fleet: the stack's name.
+        stack_file: where the document of what runs is kept for people; the one before lies beside it.
+        say, verify: progress, and the gate.
+    """
+
+    def __init__(self, swarm: Swarm, fleet: str, stack_file: str, say: Say, verify: Verify | None) -> None:
+        self.swarm, self.fleet, self.stack_file = swarm, fleet, stack_file
+        self.say, self.verify = say, verify
+        self.recovered = ""
+
+    # -- planning ----------------------------------------------------------------------------------------------
+
+    def plan(self, wish: Wish, releases: Releases) -> Plan:
+        """What would change. Reads only.
+
+        Raises:
+            SwarmError: something that the document names does not exist; nothing was changed.
+        """
+        live = self.swarm.services(self.fleet)
+        current = releases.current
+        document, files, verification = copy.deepcopy(wish.document), wish.files, wish.verification
+        if wish.only and current:
+            document = diff.only(current.document, document, wish.only)
+            files = current.files
+            verification = _merged(current.verification, verification, wish.only)
+        images = pinned(self.swarm, images_of(document))
+        for name, image in images.items():
+            document["services"][name]["image"] = image
+        document = diff.with_scale(
+            document, {n.removeprefix(f"{self.fleet}_"): r for n, s in live.items() if (r := _replicas(s))}
+        )
+        if missing := stacks.missing_objects(self.swarm, document):
+            raise SwarmError("\n".join([*missing, "Nothing was changed; run the deploy playbook, which makes them."]))
+        if taken := stacks.taken_ports(self.swarm, self.fleet, document):
+            raise SwarmError(
+                f"{'; '.join(taken)}. Stop what listens there (ss -ltnp shows it) or set another mcp_fleet.edge.port;"
+                " nothing was changed"
+            )
+        release = Release(
+            0, document, files, images, verification, now(), wish.who, wish.why, wish.revision, wish.catalogue
+        )
+        before = current.document if current else None
+        found = diff.changes(self.fleet, before and diff.without_scale(before), diff.without_scale(document))
+        if current:
+            found += [
+                diff.Change(path, f"{path}: changed", current.files.get(path, "").splitlines(), text.splitlines())
+                for path, text in files.items()
+                if current.files.get(path) != text
+            ]
+        return Plan(release, found, drift(self.fleet, current, live) + _drifted_files(current))
+
+    def preview(self, wish: Wish) -> Plan:
+        """The plan without a lock, for check mode."""
+        return self.plan(wish, Releases(self.swarm, self.fleet))
+
+    def preview_rollback(self, wish: Wish, number: int | None) -> Plan:
+        """The same of a rollback."""
+        releases = Releases(self.swarm, self.fleet)
+        self._aim(wish, releases, number)
+        return self.plan(wish, releases)
+
+    # -- doing -------------------------------------------------------------------------------------------------
+
+    def deploy(self, wish: Wish) -> dict[str, Any]:
+        """Deploy, or leave everything as it was.
+
+        Raises:
+            DeployFailed: it did not come up; the release before serves again.
+            SwarmError: it was refused before anything changed.
+        """
+        with self._locked(wish) as lock:
+            releases = Releases(self.swarm, self.fleet)
+            forced = self._recover(lock, releases, wish)
+            self._adopt(releases, wish)
+            plan = self.plan(wish, releases)
+            if not plan.lines and not forced:
+                self._people(releases)
+                return self._result(False, releases.current, plan, {})
+            return self._carry_out(lock, releases, plan, wish)
+
+    def rollback(self, wish: Wish, number: int | None) -> dict[str, Any]:
+        """Go back to a release as a whole: the one before where no number is given.
+
+        Raises:
+            DeployFailed: it did not come up; what ran before serves again.
+            SwarmError: there is no such release, or what it needs is gone; nothing was changed.
+        """
+        with self._locked(wish) as lock:
+            releases = Releases(self.swarm, self.fleet)
+            self._abandon(releases, "a rollback took its place")
+            self._adopt(releases, wish)
+            target = self._aim(wish, releases, number)
+            try:
+                plan = self.plan(wish, releases)
+            except SwarmError as error:
+                raise SwarmError(f"{target} cannot be gone back to:\n{error}") from error
+            if not plan.lines:
+                return self._result(False, releases.current, plan, {})
+            return self._carry_out(lock, releases, plan, wish)
+
+    def _aim(self, wish: Wish, releases: Releases, number: int | None) -> Release:
+        """Wish for what a release is."""
+        target = releases.find(number) if number is not None else releases.previous()
+        wish.why = wish.why or f"rollback to release {target.number}"
+        wish.document, wish.files, wish.verification = target.document, target.files, target.verification
+        wish.revision, wish.catalogue, wish.only = target.revision, target.catalogue, []
+        return target
+
+    def _locked(self, wish: Wish) -> Lock:
+        return acquire(self.swarm, self.fleet, wish.who, wish.why or "deploy", wish.wait, self.say)
+
+    def _carry_out(self, lock: Lock, releases: Releases, plan: Plan, wish: Wish) -> dict[str, Any]:
+        start = time.monotonic()
+        before = releases.current
+        release = releases.begin(plan.release)
+        try:
+            converged = self._put(release, before, wish.timeout, lock)
+            self._gate(release)
+            touched = {change.service for change in plan.changes}
+            if failures := settle(self.swarm, self.fleet, touched, wish.settle, self.say, lock.check):
+                raise NotUp(failures)
+        except (NotUp, SwarmError) as error:
+            lock.check()
+            reports = error.reports if isinstance(error, NotUp) else [str(error)]
+            release.outcome, serving = self._restore(before, wish, lock)
+            release.message = "\n".join(reports)[:4000]
+            self._end(releases, release, start)
+            self._prune(releases, wish)
+            raise DeployFailed(reports, serving) from error
+        release.outcome = records.DEPLOYED
+        live = self.swarm.services(self.fleet)
+        release.services = _digests(self.fleet, release.document, live)
+        self._end(releases, release, start)
+        self._people(releases)
+        self._prune(releases, wish)
+        return self._result(True, release, plan, converged)
+
+    def _put(self, release: Release, before: Release | None, timeout: float, lock: Lock) -> dict[str, float]:
+        """Bring a release's files and services to life."""
+        lock.check()
+        stamps = {name: item["UpdatedAt"] for name, item in self.swarm.services(self.fleet).items()}
+        written = [stacks.write_file(path, text) for path, text in release.files.items()]
+        stacks.write_file(self.stack_file, stacks.document(release.document))
+        stacks.apply(self.fleet, self.stack_file)
+        converged, failures = watch(self.swarm, self.fleet, stamps, timeout, self.say, lock.check)
+        if failures:
+            raise NotUp(failures)
+        if any(written):
+            reload_edge(self.swarm, self.fleet)
+        return converged
+
+    def _gate(self, release: Release) -> None:
+        if not self.verify or not release.verification.get("servers"):
+            return
+        self.say("asking every server through the edge")
+        if problem := self.verify(release.verification):
+            raise NotUp([problem])
+
+    def _restore(self, before: Release | None, wish: Wish, lock: Lock) -> tuple[str, str]:
+        """The release before, as a whole; returns the failed release's outcome and what serves now."""
+        if before is None:
+            gone = stacks.remove_services(self.swarm, self.fleet)
+            self.say(f"removed {len(gone)} services: nothing ran before")
+            return (
+                records.RESTORED,
+                "Serving now: nothing. No release ran before, so what this one started was removed.",
+            )
+        self.say(f"going back to {before}")
+        try:
+            self._put(before, None, wish.timeout, lock)
+        except (NotUp, SwarmError) as error:
+            services = self.swarm.services(self.fleet)
+            up = sum(1 for s in services.values() if _is_up(s))
+            return records.FAILED, (
+                f"Serving now: {up} of {len(services)} services run. Going back to {before} failed too:\n{error}"
+            )
+        self._people(Releases(self.swarm, self.fleet))
+        count = len(before.document["services"])
+        note = f"Serving now: {before}, {count}/{count} services"
+        if not self.verify or not before.verification.get("servers"):
+            return records.RESTORED, f"{note}."
+        problem = self.verify(before.verification)
+        return records.RESTORED, f"{note}, {'but ' + problem if problem else 'verified'}."
+
+    def _recover(self, lock: Lock, releases: Releases, wish: Wish) -> bool:
+        """Deal with a deploy that died; returns whether the present one must be carried out whatever the plan says."""
+        dead = releases.unfinished
+        if dead is None:
+            return False
+        serves = releases.current
+        if serves is None or unpinned(dead.document) == unpinned(wish.document):
+            self.recovered = f"{dead} was left unfinished; this deploy finishes it"
+        else:
+            self.recovered = f"{dead} was left unfinished; restored {serves} first"
+            self.say(f"{dead} was left unfinished: restoring {serves}")
+            try:
+                self._put(serves, None, wish.timeout, lock)
+            except NotUp as error:  # the deploy that follows may be what repairs it
+                self.recovered = f"{dead} was left unfinished, and {serves} does not come up any more: {error}"
+        self.say(self.recovered)
+        self._abandon(releases, self.recovered)
+        return True
+
+    def _abandon(self, releases: Releases, why: str) -> None:
+        while dead := releases.unfinished:
+            dead.outcome, dead.message, dead.finished = records.ABANDONED, why, now()
+            releases.finish(dead)
+
+    def _adopt(self, releases: Releases, wish: Wish) -> None:
+        """A fleet that runs without a record (deployed by hand, or before there were records) becomes a release."""
+        live = self.swarm.services(self.fleet)
+        if releases.current or not live:
+            return
+        try:
+            document = json.loads(Path(self.stack_file).read_text("utf-8").partition("\n")[2])
+            files = {path: Path(path).read_text("utf-8") for path in wish.files}
+        except (OSError, ValueError):
+            return
+        if {f"{self.fleet}_{name}" for name in document.get("services", {})} != set(live):
+            return
+        adopted = releases.begin(
+            Release(
+                0, document, files, images_of(document), {}, now(), wish.who, "it ran before releases were recorded"
+            )
+        )
+        adopted.outcome, adopted.finished = records.DEPLOYED, now()
+        adopted.services = _digests(self.fleet, document, live)
+        releases.finish(adopted)
+
+    def _end(self, releases: Releases, release: Release, start: float) -> None:
+        release.finished, release.seconds = now(), round(time.monotonic() - start, 1)
+        releases.finish(release)
+
+    def _people(self, releases: Releases) -> None:
+        """The stack files on this manager: what runs, and what ran before."""
+        if releases.current:
+            stacks.write_file(self.stack_file, stacks.document(releases.current.document))
+        try:
+            previous = releases.previous()
+        except SwarmError:
+            return
+        head, dot, tail = self.stack_file.rpartition(".")
+        stacks.write_file(f"{head}.previous{dot}{tail}", stacks.document(previous.document))
+
+    def _prune(self, releases: Releases, wish: Wish) -> None:
+        """Remove what no kept release needs; a failed release keeps its record and nothing else."""
+        known = {name for release in releases.all for name in release.objects()}
+        dropped = releases.drop(wish.keep)
+        keep = {name for release in releases.good for name in release.objects()}
+        prune_objects(self.swarm, self.fleet, keep, known)
+        kept = {image for release in releases.good for image in release.images.values()}
+        prune_images(
+            self.swarm, {i for release in dropped for i in release.images.values()}, kept | set(wish.keep_images)
+        )
+
+    def _result(
+        self, changed: bool, release: Release | None, plan: Plan, converged: dict[str, float]
+    ) -> dict[str, Any]:
+        return {
+            "changed": changed,
+            "differences": plan.lines,
+            "converged": converged,
+            "release": release.number if release else 0,
+            "recovered": self.recovered,
+        }
+
+
+def drift(fleet: str, release: Release | None, live: dict[str, dict[str, Any]]) -> list[str]:
+    """What of the running services is not what the release says, one line each."""
+    if release is None:
+        return []
+    lines = []
+    for name, service in sorted(release.document["services"].items()):
+        full = f"{fleet}_{name}"
+        if full not in live:
+            lines.append(f"{full}: is gone, though {release} has it")
+            continue
+        scaled = diff.scale(service) is not None
+        if release.services.get(full) == stacks.digest(live[full], scaled):
+            continue
+        parts = []
+        container = live[full]["Spec"]["TaskTemplate"].get("ContainerSpec") or {}
+        if container.get("Image") != service["image"]:
+            parts.append(f"runs {container.get('Image')} instead of {service['image']}")
+        wanted, has = (service.get("deploy") or {}).get("replicas"), _replicas(live[full])
+        if not scaled and wanted is not None and has != wanted:
+            parts.append(f"has {has} replicas instead of {wanted}")
+        lines.append(f"{full}: {', '.join(parts) or 'was changed'} since {release}")
+    known = {f"{fleet}_{name}" for name in release.document["services"]}
+    return lines + [f"{name}: runs, though {release} does not have it" for name in sorted(set(live) - known)]
+
+
+def _drifted_files(release: Release | None) -> list[str]:
+    lines = []
+    for path, text in (release.files if release else {}).items():
+        try:
+            same = Path(path).read_text("utf-8") == text
+        except OSError:
+            same = False
+        if not same:
+            lines.append(f"{path}: was changed since {release}")
+    return lines
+
+
+def _digests(fleet: str, document: dict[str, Any], live: dict[str, dict[str, Any]]) -> dict[str, str]:
+    services = {f"{fleet}_{name}": service for name, service in document["services"].items()}
+    return {name: stacks.digest(item, diff.scale(services.get(name, {})) is not None) for name, item in live.items()}
+
+
+def _replicas(service: dict[str, Any]) -> int | None:
+    replicated = (service["Spec"].get("Mode") or {}).get("Replicated")
+    return int(replicated.get("Replicas", 1)) if replicated else None
+
+
+def _is_up(service: dict[str, Any]) -> bool:
+    status = service.get("ServiceStatus") or {}
+    return bool(status.get("RunningTasks", 0) >= status.get("DesiredTasks", 1))
+
+
+def unpinned(document: dict[str, Any]) -> dict[str, Any]:
+    """A document without what a deploy adds to it: digests of images, and replicas that an autoscaler chose."""
+    plain = diff.without_scale(document)
+    for service in plain["services"].values():
+        service["image"] = str(service["image"]).partition("@")[0]
+    return plain
+
+
+def _merged(current: dict[str, Any], wanted: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    """What the gate asks when only some services were deployed."""
+    new = {server["name"]: server for server in wanted.get("servers", []) if server["name"].replace("_", "-") in names}
+    old = {s["name"]: s for s in current.get("servers", []) if s["name"].replace("_", "-") not in names}
+    return {**wanted, **current, "servers": list({**old, **new}.values())}
