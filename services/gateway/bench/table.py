@@ -41,6 +41,11 @@ class Row:
         found = [load.cpu_ms for load in self.loads if load.cpu_ms is not None]
         return median(found) if found else None
 
+    @property
+    def least_cpu_ms(self) -> float | None:
+        """The same of the round that was disturbed least: what else the machine does only ever adds."""
+        return min((load.cpu_ms for load in self.loads if load.cpu_ms is not None), default=None)
+
     def latency(self, quantile: str) -> float:
         """``p50``, ``p99`` and so on in milliseconds."""
         return float(median(getattr(load, quantile) for load in self.loads))
@@ -78,6 +83,9 @@ def measure(
             if process:
                 process.go_on()
             try:
+                if number:
+                    # While it was halted its connections grew old, and what it does by the clock piled up.
+                    lab.load(row.candidate, connections=connections, seconds=WARM_SECONDS, rate=rate)
                 # The first round only warms up: connections, caches, just-in-time compilers.
                 load = lab.load(row.candidate, connections=connections, seconds=row.seconds, rate=rate)
             except RuntimeError as failure:
