@@ -71,7 +71,7 @@ class Found:
                 Verdict("`tools/list` of 12 servers at least as fast as a call", f"{share:.2f}", share >= 1)
             )
             slope = (few.least_cpu_ms or 0) / (call.least_cpu_ms or 1) - 1
-            bar = "calls to 12 servers cost beside 188 others, 5,000 tools in all, at most 10 % more (least of the rounds)"
+            bar = "calls to 12 servers cost beside 188 others, 5,000 tools in all, at most 10 % more"
             verdicts.append(Verdict(bar, f"{slope:+.1%}", slope <= 0.1))
         for name in ("JSON", "SSE"):
             lags = [lag for lag in self.lags if name in lag.name and MINE in lag.name]
@@ -137,7 +137,8 @@ def fleet(lab: Lab, found: Found) -> str:
     # What spreading over more connections costs a program that does nothing else.
     with contextlib.suppress(Unavailable):
         candidates += [proxies.nginx_fleet(lab, servers) for servers in (12, 200)]
-    rows = found.check(measure(lab, candidates, ROUNDS, SECONDS))
+    # 200 servers are asked for their health by the clock: halted gateways would catch up on that.
+    rows = found.check(measure(lab, candidates, ROUNDS, SECONDS, halt=False))
     found.fleets = dict(zip(("call", "list", "few"), rows, strict=False))
     head = ["calls to servers in turn, and the merged list", "requests/s", "CPU ms each", "p99 ms", "RSS MB"]
     cells = (
