@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -64,13 +65,13 @@ class Found:
             bar = f"{scenarios.SESSIONS:,} open sessions below 150 MB; {memory.kind} server"
             verdicts.append(Verdict(bar, f"{memory.after:.0f} MB", memory.after < 150))
         if self.fleets:
-            call, listing, large = (self.fleets[name] for name in ("call", "list", "large"))
+            call, listing, few = (self.fleets[name] for name in ("call", "list", "few"))
             share = listing.per_second / call.per_second
             verdicts.append(
                 Verdict("`tools/list` of 12 servers at least as fast as a call", f"{share:.2f}", share >= 1)
             )
-            slope = (large.cpu_ms or 0) / (call.cpu_ms or 1) - 1
-            bar = "a call costs with 200 servers and 5,000 tools at most 10 % more than with 12"
+            slope = (few.least_cpu_ms or 0) / (call.least_cpu_ms or 1) - 1
+            bar = "calls to 12 servers cost beside 188 others, 5,000 tools in all, at most 10 % more"
             verdicts.append(Verdict(bar, f"{slope:+.1%}", slope <= 0.1))
         for name in ("JSON", "SSE"):
             lags = [lag for lag in self.lags if name in lag.name and MINE in lag.name]
@@ -132,14 +133,23 @@ def _memory(memory: scenarios.Memory) -> list[str]:
 def fleet(lab: Lab, found: Found) -> str:
     """Lists, and whether calls get dearer with the fleet."""
     small, large = scenarios.fleet(lab, 12, 10), scenarios.fleet(lab, 200, 25)
-    rows = found.check(measure(lab, [small.call, small.listing, large.call], ROUNDS, 2 * SECONDS))
-    found.fleets = dict(zip(("call", "list", "large"), rows, strict=True))
-    head = ["calls to all servers in turn, and the merged list", "requests/s", "CPU ms each", "p99 ms", "RSS MB"]
+    candidates = [small.call, small.listing, large.few, large.call]
+    # What spreading over more connections costs a program that does nothing else.
+    with contextlib.suppress(Unavailable):
+        candidates += [proxies.nginx_fleet(lab, servers) for servers in (12, 200)]
+    # 200 servers are asked for their health by the clock: halted gateways would catch up on that.
+    rows = found.check(measure(lab, candidates, ROUNDS, SECONDS, halt=False))
+    found.fleets = dict(zip(("call", "list", "few"), rows, strict=False))
+    head = ["calls to servers in turn, and the merged list", "requests/s", "CPU ms each", "p99 ms", "RSS MB"]
     cells = (
         [row.name, f"{row.per_second:,.0f}", f"{row.cpu_ms:.3f}", f"{row.latency('p99'):.2f}", f"{row.rss_mb:.0f}"]
         for row in rows
     )
-    return f"{table(head, cells)}\n\nThe list's first page has {small.list_bytes:,} bytes."
+    return (
+        f"{table(head, cells)}\n\nThe list's first page has {small.list_bytes:,} bytes. Who calls 200 servers in turn"
+        " finds nothing of any of them in the processor's caches, here and in the kernel; nginx's rows show what that"
+        " alone costs."
+    )
 
 
 def large(lab: Lab, found: Found) -> str:

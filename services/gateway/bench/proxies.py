@@ -20,8 +20,8 @@ TRAEFIK_VERSION = "3.7.15"
 NGINX = """
 daemon off;
 worker_processes 1;
-pid {work}/nginx.pid;
-error_log {work}/nginx.error warn;
+pid {work}/{name}.pid;
+error_log {work}/{name}.error warn;
 events {{ worker_connections 4096; }}
 http {{
     access_log off;
@@ -31,21 +31,17 @@ http {{
     uwsgi_temp_path {work}/nginx-uwsgi;
     scgi_temp_path {work}/nginx-scgi;
     keepalive_requests 100000000;
-    upstream canned {{
-        server 127.0.0.1:{upstream};
-        keepalive 512;
-        keepalive_requests 100000000;
-    }}
+{upstreams}
     server {{
         listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://canned;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-        }}
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+{locations}
     }}
 }}
 """
+NGINX_UPSTREAM = "    upstream {name} {{ server 127.0.0.1:{port}; keepalive 512; keepalive_requests 100000000; }}"
+NGINX_LOCATION = "        location {path} {{ proxy_pass http://{name}; }}"
 
 HAPROXY = """
 global
@@ -99,10 +95,30 @@ def direct(lab: Lab) -> Candidate:
 
 def nginx(lab: Lab) -> Candidate:
     """nginx of the distribution."""
-    file = lab.write("nginx.conf", NGINX.format(work=lab.work, upstream=lab.upstream.port, port=(port := free_port())))
-    program = _distributed("nginx")
-    process = lab.start("nginx", [program, "-c", str(file), "-e", f"{lab.work}/nginx.error"], port)
-    return _candidate(f"nginx {_version(program, '-v')}", process)
+    process, version = _nginx(lab, "nginx", {"/": "canned"})
+    return _candidate(f"nginx {version}", process)
+
+
+def nginx_fleet(lab: Lab, servers: int) -> Candidate:
+    """nginx with so many upstreams, each with connections of its own; requests to all in turn."""
+    names = [f"s{index}" for index in range(servers)]
+    process, version = _nginx(lab, f"nginx-{servers}", {f"/s/{name}/": name for name in names})
+    calls = [Endpoint(process.port, f"/s/{name}/mcp").call("echo") for name in names]
+    return Candidate(f"nginx {version}, {servers} upstreams", process, process.port, calls)
+
+
+def _nginx(lab: Lab, name: str, upstreams: dict[str, str]) -> tuple[Process, str]:
+    """nginx with a location and an upstream for each path, and its version."""
+    text = NGINX.format(
+        work=lab.work,
+        name=name,
+        port=(port := free_port()),
+        upstreams="\n".join(NGINX_UPSTREAM.format(name=u, port=lab.upstream.port) for u in upstreams.values()),
+        locations="\n".join(NGINX_LOCATION.format(path=path, name=u) for path, u in upstreams.items()),
+    )
+    file, program = lab.write(f"{name}.conf", text), _distributed("nginx")
+    process = lab.start(name, [program, "-c", str(file), "-e", f"{lab.work}/{name}.error"], port)
+    return process, _version(program, "-v")
 
 
 def haproxy(lab: Lab) -> Candidate:

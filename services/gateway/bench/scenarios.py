@@ -73,13 +73,20 @@ def _use(endpoint: Endpoint, connection: http.client.HTTPConnection) -> bool:
 
 # -- fleets --------------------------------------------------------------------------------------
 
+FEW_SERVERS = 12
+
 
 @dataclass(frozen=True)
 class Fleet:
-    """A gateway in front of so many servers with so many tools each."""
+    """A gateway in front of so many servers with so many tools each.
+
+    Attributes:
+        call, few: calls to all servers in turn, and to the first ``FEW_SERVERS`` alone.
+    """
 
     process: Process
     call: Candidate
+    few: Candidate
     listing: Candidate
     tools: int
     list_bytes: int
@@ -106,7 +113,9 @@ def fleet(lab: Lab, servers: int, tools: int) -> Fleet:
     process, port = gateway.process, gateway.process.port
     calls = [endpoint.call(f"{name}__tool_{index % (tools - 5)}") for index, name in enumerate(names)]
     listing = Candidate(f"tools/list, {what}", process, port, [endpoint.request("tools/list", {})], f'"{last}"')
-    return Fleet(process, Candidate(f"tools/call, {what}", process, port, calls), listing, len(listed), len(pages[0]))
+    call = Candidate(f"tools/call, {what}", process, port, calls)
+    few = Candidate(f"tools/call to {FEW_SERVERS} of {what}", process, port, calls[:FEW_SERVERS])
+    return Fleet(process, call, few, listing, len(listed), len(pages[0]))
 
 
 def _pages(endpoint: Endpoint) -> Iterator[bytes]:

@@ -41,6 +41,11 @@ class Row:
         found = [load.cpu_ms for load in self.loads if load.cpu_ms is not None]
         return median(found) if found else None
 
+    @property
+    def least_cpu_ms(self) -> float | None:
+        """The same of the round that was disturbed least: what else the machine does only ever adds."""
+        return min((load.cpu_ms for load in self.loads if load.cpu_ms is not None), default=None)
+
     def latency(self, quantile: str) -> float:
         """``p50``, ``p99`` and so on in milliseconds."""
         return float(median(getattr(load, quantile) for load in self.loads))
@@ -63,11 +68,23 @@ class Row:
 
 
 def measure(
-    lab: Lab, candidates: Sequence[Candidate], rounds: int, seconds: float, *, connections: int = 16, rate: float = 0.0
+    lab: Lab,
+    candidates: Sequence[Candidate],
+    rounds: int,
+    seconds: float,
+    *,
+    connections: int = 16,
+    rate: float = 0.0,
+    halt: bool = True,
 ) -> list[Row]:
-    """So many rounds of so many seconds each, the candidates in turn; who is not at work is halted."""
+    """So many rounds of so many seconds each, the candidates in turn.
+
+    Args:
+        halt: whether who is not at work is halted, so that it takes nothing from the others. What it does by the clock
+            is done all at once when it goes on, which distorts where that is much.
+    """
     rows = [Row(candidate, seconds=WARM_SECONDS) for candidate in candidates]
-    processes = {process for candidate in candidates if (process := candidate.process)}
+    processes = {process for candidate in candidates if halt and (process := candidate.process)}
     for process in processes:
         process.halt()
     for number in range(rounds + 1):
@@ -75,9 +92,12 @@ def measure(
             process = row.candidate.process
             if row.broken:
                 continue
-            if process:
+            if process in processes:
                 process.go_on()
             try:
+                if number:
+                    # What it did not use meanwhile grew old, its connections and caches.
+                    lab.load(row.candidate, connections=connections, seconds=WARM_SECONDS, rate=rate)
                 # The first round only warms up: connections, caches, just-in-time compilers.
                 load = lab.load(row.candidate, connections=connections, seconds=row.seconds, rate=rate)
             except RuntimeError as failure:
@@ -87,9 +107,9 @@ def measure(
                 row.loads.append(load)
             else:
                 row.seconds = seconds if load.answers + load.wrong >= FEW else seconds * LONGER
-            if process:
-                if number == rounds:
-                    row.rss_mb, row.pss_mb = process.memory_mb()
+            if process and number == rounds:
+                row.rss_mb, row.pss_mb = process.memory_mb()
+            if process in processes:
                 process.halt()
     for process in processes:
         process.go_on()

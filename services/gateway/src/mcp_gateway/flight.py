@@ -1,8 +1,9 @@
 """One request of a client, from the moment at which its envelope is found good to the end of its answer.
 
 ``begin`` sends a call of a tool to its server at once, without a task, if nothing has to be waited for before: then
-``answered`` dresses what comes back and sends it. All else goes by ``run``, which waits where it must: other methods,
-queues, sessions to be opened, and calls that were begun whose server does not simply answer them.
+``answered`` dresses what comes back and sends it. A list that is known it answers itself. All else goes by ``run``,
+which waits where it must: other methods, queues, sessions to be opened, and calls that were begun whose server does not
+simply answer them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from mcp_gateway.limits import Limits
 from mcp_gateway.net.client import Answer, ExchangeError
 from mcp_gateway.net.messages import Response
 from mcp_gateway.net.server import Exchange
-from mcp_gateway.protocol import BUSY, INTERNAL_ERROR, error, result
+from mcp_gateway.protocol import BUSY, INTERNAL_ERROR, Json, error, result
 from mcp_gateway.tracing import Span
 from mcp_gateway.upstream.call import Begun
 from mcp_gateway.views import Forbidden, Request, View
@@ -74,9 +75,13 @@ class Flight:
         A call that goes on with an earlier one may be held here; one that is traced needs a span first.
         """
         request, era = self._request, self._era
-        if request.method != "tools/call" or self._shared.tracer or "requestState" in request.params:
+        if self._shared.tracer:
             return False
         self._view = view = era.view
+        if request.method != "tools/call":
+            return self._list(view)
+        if "requestState" in request.params:
+            return False
         route = view.calls.known_route(request)
         if route is None or not route.direct or self._exchange.gone or not self._enter(route.profile.limits):
             return False
@@ -98,20 +103,37 @@ class Flight:
                 self._go_on()
                 return
             self._begun = None
-            message = result(self._identity, self._era.dressed(request, value))
             self._unregister()
-            self._leave("ok")
-            if self._channel:  # an event stream may have begun
-                self._channel.finish(Reply(200, message), request.server)
-                sent = self._channel.sent
-            else:
-                body = written(message, request.server)
-                sent = len(body)
-                self._exchange.respond_json(body)
-            outcome: Outcome = "tool_error" if value.get("isError") is True else "ok"
-            self._note("cancelled" if self._exchange.gone else outcome, sent)
+            self._done(value)
         except Exception:
             self._broke()
+
+    def _list(self, view: View) -> bool:
+        """Answer a list that is known; False, and nothing done, for all else."""
+        value = view.known_list(self._request)
+        limits = self._shared.config.profiles.of(self._request.principal).limits
+        if value is None or self._exchange.gone or not self._enter(limits):
+            return False
+        try:
+            self._done(value)
+        except Exception:
+            self._broke()
+        return True
+
+    def _done(self, value: Json) -> None:
+        """Send the result."""
+        request = self._request
+        message = result(self._identity, self._era.dressed(request, value))
+        self._leave("ok")
+        if self._channel:  # an event stream may have begun
+            self._channel.finish(Reply(200, message), request.server)
+            sent = self._channel.sent
+        else:
+            body = written(message, request.server)
+            sent = len(body)
+            self._exchange.respond_json(body)
+        outcome: Outcome = "tool_error" if value.get("isError") is True else "ok"
+        self._note("cancelled" if self._exchange.gone else outcome, sent)
 
     def failed(self, failure: ExchangeError) -> None:
         """There is no answer."""

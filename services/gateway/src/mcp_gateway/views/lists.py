@@ -45,6 +45,15 @@ class Lists:
         self._pages = Pages(site.catalog)
         self._indexes: dict[SeenBy, tuple[int, Index]] = {}
 
+    def known(self, request: Request) -> Json | None:
+        """What ``page`` gives, where no server need be asked and no rate be counted; else None."""
+        method, cursor = request.method, request.params.get("cursor")
+        profile = self._site.profiles.of(request.principal)
+        if profile.limits.metered("") or not (cursor is None or isinstance(cursor, str)):
+            return None
+        page = self._pages.known(_seen_by(profile, request.principal), method, cursor)
+        return _result(method, page) if page else None
+
     async def page(self, request: Request) -> Json:
         """The page of a list that the request asks for.
 
@@ -56,17 +65,11 @@ class Lists:
             raise RpcError(INVALID_PARAMS, f"invalid cursor {cursor!r}")
         profile = self._site.profiles.of(request.principal)
         self._site.meter(request, profile)
-        # Who has the same profile and scopes sees the same.
-        seen_by = (profile.name, request.principal.scopes if profile.scope_rules else frozenset())
+        seen_by = _seen_by(profile, request.principal)
         page = self._pages.known(seen_by, method, cursor)
         if page is None:
             page = await self._read(request.principal, seen_by, method, cursor)
-        result: Json = {LISTS[method]: page.items, "ttlMs": page.ttl_ms(), "cacheScope": "private"}
-        if page.next_cursor is not None:
-            result["nextCursor"] = page.next_cursor
-        if page.marks:
-            result["_meta"] = dict(page.marks)
-        return result
+        return _result(method, page)
 
     async def _read(self, principal: Principal, seen_by: SeenBy, method: str, cursor: str | None) -> Page:
         """Ask the servers that offer such a list; healthy ones work when others are down, and the gap is visible."""
@@ -150,3 +153,17 @@ class Lists:
             tools = self._seen(principal, "tools/list", self._site.servers_of(principal))
             kept = self._indexes[seen_by] = (generation, Index(tools))
         return search.answer(kept[1], request.params.get("arguments"))
+
+
+def _seen_by(profile: Profile, principal: Principal) -> SeenBy:
+    """Who has the same profile and scopes sees the same."""
+    return profile.name, principal.scopes if profile.scope_rules else frozenset()
+
+
+def _result(method: str, page: Page) -> Json:
+    result: Json = {LISTS[method]: page.items, "ttlMs": page.ttl_ms(), "cacheScope": "private"}
+    if page.next_cursor is not None:
+        result["nextCursor"] = page.next_cursor
+    if page.marks:
+        result["_meta"] = dict(page.marks)
+    return result

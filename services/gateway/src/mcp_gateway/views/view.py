@@ -129,6 +129,12 @@ class View:
             return True
         return any(u.era is None or capability in u.capabilities for u in self.upstreams.values())
 
+    def known_list(self, request: Request) -> Json | None:
+        """The result of a list for which nothing has to be waited or counted; None for all else."""
+        if request.method not in LISTS or not self._offers(request.method):
+            return None
+        return self.lists.known(request)
+
     async def handle(self, request: Request) -> Json:
         """The result of a request.
 
