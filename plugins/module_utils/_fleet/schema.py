@@ -174,6 +174,9 @@ SCALE = Key(
         "idle_seconds": Key(
             "int", "With min 0: without a call for so long it goes to sleep.", default=300, minimum=1, maximum=604800
         ),
+        "wake_seconds": Key(
+            "int", "With min 0: how long a call waits for it to wake.", default=60, minimum=1, maximum=600
+        ),
         "up": _direction("How it grows.", 0),
         "down": _direction("How it shrinks.", 300),
     },
