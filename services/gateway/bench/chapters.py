@@ -98,7 +98,7 @@ def _rivals(lab: Lab) -> list[Candidate]:
 
 def rate(lab: Lab, found: Found) -> str:
     """Latency well below saturation."""
-    found.offered = found.check(scenarios.offered(lab, _rivals(lab), ROUNDS, 2 * SECONDS))
+    found.offered = found.check(scenarios.offered(lab, _rivals(lab), 2 * ROUNDS, SECONDS))
     head = [f"{scenarios.RATE:,.0f} requests/s offered, 16 connections", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms"]
     quantiles = ("p50", "p90", "p99", "p999")
     return table(head, ([row.name, *(f"{row.latency(q):.2f}" for q in quantiles)] for row in found.offered))

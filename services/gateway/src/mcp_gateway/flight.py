@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from mcp_gateway import tracing
 from mcp_gateway.audit.log import Outcome
 from mcp_gateway.backend import error_entry
 from mcp_gateway.downstream import Channel, Legacy, Modern, Reply
@@ -77,6 +78,7 @@ class Flight:
         request, era = self._request, self._era
         if self._shared.tracer:
             return False
+        self._carry()
         self._view = view = era.view
         if request.method != "tools/call":
             return self._list(view)
@@ -234,6 +236,7 @@ class Flight:
         """The request's span, whose child the server's will be."""
         request, tracer = self._request, self._shared.tracer
         if tracer is None:
+            self._carry()
             return None
         params = request.params
         target = params.get("name") or params.get("uri")
@@ -246,6 +249,14 @@ class Flight:
         request.trace = span.child_context()
         request.trace_id = request.trace.get("traceparent", "")[3:35]
         return span
+
+    def _carry(self) -> None:
+        """Without traces of its own the gateway hands the client's trace context on as it came, and notes it."""
+        request, headers = self._request, self._exchange.request.headers
+        meta = request.params.get("_meta")
+        if "traceparent" in headers or (isinstance(meta, dict) and "traceparent" in meta):
+            request.trace = tracing.passed(meta, headers)
+            request.trace_id = request.trace["traceparent"][3:35] if request.trace else ""
 
     # -- accounts --------------------------------------------------------------------------------
 

@@ -223,6 +223,21 @@ def test_traces_go_on(
     assert (sent["tracestate"], sent["baggage"]) == (TRACE["tracestate"], TRACE["baggage"])
 
 
+@pytest.mark.requirement("MCP26-TRACE-01", "BRIDGE-M2L-02")
+@pytest.mark.parametrize("client_era", ["modern", "legacy"])
+@pytest.mark.parametrize("server", ["new", "old"])
+@pytest.mark.parametrize("method", ["tools/call", "resources/read"])
+def test_a_trace_that_came_by_headers_goes_on(
+    modern: Connect, legacy: Connect, new: Server2026, old: Server2025, client_era: str, server: str, method: str
+) -> None:
+    """As proxies and HTTP libraries write it (W3C Trace Context); servers read it in ``_meta``."""
+    params = {"name": "echo", "arguments": {}} if method == "tools/call" else {"uri": "test://static"}
+    client = (modern if client_era == "modern" else legacy)(server)
+    assert "result" in client.ask(method, params, headers=TRACE)
+    sent = (new if server == "new" else old).one(method).meta
+    assert {key: sent[key] for key in TRACE} == TRACE
+
+
 @pytest.mark.requirement("BRIDGE-M2L-03")
 def test_results_of_2025_are_stamped(modern: Connect) -> None:
     client = modern("old")
