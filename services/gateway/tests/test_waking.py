@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from mcp_gateway.protocol import UNAVAILABLE, RpcError
 from mcp_gateway.upstream import waking
 from mcp_gateway.upstream.waking import Waking
