@@ -161,7 +161,8 @@ def _desired(server: dict[str, Any]) -> int:
     if "urls" in server["upstream"]:
         return len(server["upstream"]["urls"])
     # A scaled server has what it needs by now; the call that proves it wakes one that slept.
-    return max(1, server["scale"]["min"]) if server["scale"] else int(server["replicas"])
+    scale = server.get("scale")  # which releases of before do not know
+    return max(1, scale["min"]) if scale else int(server["replicas"])
 
 
 async def _all_tools(client: Client) -> list[str]:

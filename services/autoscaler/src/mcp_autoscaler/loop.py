@@ -111,9 +111,9 @@ class Loop:
             self._docker.scale(service, decision.replicas)
         except DockerError as failure:
             # Somebody else changed it meanwhile, or the fleet is deployed: the next look decides anew.
-            level = logging.INFO if failure.status == CONFLICT else logging.WARNING
-            log.log(level, "refused", extra={**facts, "refusal": str(failure)})
-            self._report.changed(service, decision, str(failure))
+            if self._report.changed(service, decision, str(failure)):
+                level = logging.INFO if failure.status == CONFLICT else logging.WARNING
+                log.log(level, "refused", extra={**facts, "refusal": str(failure)})
             return service.replicas
         decider.changed(self._clock(), service.replicas, decision.replicas)
         log.info("scaled", extra=facts)

@@ -63,6 +63,7 @@ class Report:
         self._servers: dict[str, dict[str, Any]] = {}
         self._sources: dict[str, str] = {}
         self._latest: deque[dict[str, Any]] = deque(maxlen=CHANGES_KEPT)
+        self._refusals: dict[str, tuple[int, str]] = {}
         self._looked = ""
         self._beat = time.monotonic()
 
@@ -94,8 +95,8 @@ class Report:
         self._servers = {**self._servers, server: {**shown, "metrics": metrics}}
         return before != decision.reason
 
-    def changed(self, service: Service, decision: Decision, refusal: str = "") -> None:
-        """A change was made, or refused."""
+    def changed(self, service: Service, decision: Decision, refusal: str = "") -> bool:
+        """A change was made, or refused. False where the same was refused before: it is tried again at each look."""
         entry = {
             "time": utc_now(),
             "server": service.server,
@@ -107,10 +108,16 @@ class Report:
         if refusal:
             self._refused.labels(service.server).inc()
             entry["refused"] = refusal
+            tried = (decision.replicas, refusal)
+            if self._refusals.get(service.server) == tried:
+                return False
+            self._refusals[service.server] = tried
         else:
+            self._refusals.pop(service.server, None)
             direction = "up" if decision.replicas > service.replicas else "down"
             self._changes.labels(service.server, direction, decision.reason).inc()
         self._latest.append(entry)
+        return True
 
     def looked(self, seconds: float, servers: set[str]) -> None:
         """A look is over; servers that there are no more are forgotten."""

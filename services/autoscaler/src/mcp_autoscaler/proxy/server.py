@@ -38,7 +38,8 @@ class Proxy:
         try:
             return 200, self._answer(rules.understood(method, target), body)
         except Refused as refusal:
-            level = logging.INFO if refusal.status == 409 else logging.WARNING
+            # The autoscaler says it once; each of its tries is for those who look for them.
+            level = logging.DEBUG if refusal.status == 409 else logging.WARNING
             log.log(level, "refused", extra={"method": method, "target": target[:200], "why": str(refusal)})
             return refusal.status, {"message": str(refusal)}
         except EngineError as failure:
