@@ -77,6 +77,10 @@ class Fleet:
         filters = f"--filter label=com.docker.swarm.service.name=mcp_{service} --filter health=healthy"
         return len(self.sh(f"docker ps -q {filters}").split())
 
+    def all_ready(self, service: str, replicas: int) -> bool:
+        """Whether so many are asked for and there; what is on its way out does not count."""
+        return self.replicas(service) == self.running(service) == self.ready(service) == replicas
+
     def container(self, service: str) -> str:
         return self.sh(f"docker ps -q --filter label=com.docker.swarm.service.name=mcp_{service}").split()[0]
 

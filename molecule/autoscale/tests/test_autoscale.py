@@ -20,8 +20,7 @@ def test_nothing_is_done_without_need(fleet: Fleet) -> None:
 
 def test_load_raises_replicas_to_the_most_and_no_further(fleet: Fleet, load: Load) -> None:
     with load(8):
-        fleet.until("worker at its most", lambda: fleet.replicas("worker") == MOST, 60)
-        fleet.until("worker's replicas ready", lambda: fleet.ready("worker") == MOST, 90)
+        fleet.until("worker at its most", lambda: fleet.all_ready("worker", MOST), 90)
         fleet.watch("worker", 10, lambda replicas: LEAST <= replicas <= MOST)
         change = fleet.status()["changes"][-1]
         assert (change["server"], change["to"], change["reason"]) == ("worker", MOST, "load")
@@ -30,14 +29,14 @@ def test_load_raises_replicas_to_the_most_and_no_further(fleet: Fleet, load: Loa
 
 def test_a_deploy_keeps_what_was_scaled(fleet: Fleet, load: Load) -> None:
     with load(8):
-        fleet.until("worker at its most", lambda: fleet.ready("worker") == MOST, 90)
+        fleet.until("worker at its most", lambda: fleet.all_ready("worker", MOST), 90)
         assert fleet.deploy() == "changed=0"
         assert fleet.replicas("worker") == MOST
 
 
 def test_without_docker_nothing_happens_and_then_everything_goes_on(fleet: Fleet, load: Load) -> None:
     with load(8):
-        fleet.until("worker at its most", lambda: fleet.ready("worker") == MOST, 90)
+        fleet.until("worker at its most", lambda: fleet.all_ready("worker", MOST), 90)
         fleet.scale("docker-proxy", 0)
         fleet.until("it is told", lambda: fleet.status()["sources"]["docker"] != "ok", 60)
     fleet.watch("worker", WINDOW_SECONDS + 10, lambda replicas: replicas == MOST)
@@ -48,7 +47,7 @@ def test_without_docker_nothing_happens_and_then_everything_goes_on(fleet: Fleet
 
 def test_a_restart_shrinks_nothing_for_a_whole_window(fleet: Fleet, load: Load) -> None:
     with load(8):
-        fleet.until("worker at its most", lambda: fleet.ready("worker") == MOST, 90)
+        fleet.until("worker at its most", lambda: fleet.all_ready("worker", MOST), 90)
     since = fleet.status()["since"]
     fleet.sh("docker service update --detach --force mcp_autoscaler")
     fleet.until("it runs anew", lambda: fleet.status()["since"] != since, 90)

@@ -52,7 +52,7 @@ def one(of: Service, load: Load, rule: Rule = RULE) -> tuple[int, Reason, str]:
         (service(0, 0), Load(0, 0, 1), (1, Reason.WAKE, "waiting for it: 1")),
         (service(0, 0), Load(0, 0, 9, complete=False), (3, Reason.WAKE, "waiting for it: 9")),
         (service(0, 0), Load(0, 0, 99), (6, Reason.WAKE, "waiting for it: 99")),
-        (service(0, 0), Load(active=True), (1, Reason.WAKE, "it was called")),
+        (service(0, 0), Load(active=True), (0, Reason.ASLEEP, "nobody calls it")),
         (service(2, updating="updating"), Load(99), (2, Reason.UPDATING, "its update is updating; scaling waits until it is over")),
     ],
 )  # fmt: skip

@@ -91,13 +91,13 @@ class Decider:
     def _asleep(self, now: float, service: Service, load: Load) -> Decision:
         if service.least > 0:
             return Decision(0, Reason.OFF, "it was scaled to 0 by hand; scale it to 1 or more and it is scaled again")
-        if not load.busy:
+        # Counters do not count here: what an autoscaler that was started anew sees first may have been long ago.
+        if not load.calls:
             return Decision(0, Reason.ASLEEP, "nobody calls it")
         target = self.rule.targets.get(IN_FLIGHT)
         wanted = max(1, of_total(load.calls, target, 0) if target else 1)
         self._idle_since = now
-        calls = f"waiting for it: {load.calls:.0f}" if load.calls else "it was called"
-        return Decision(min(wanted, service.most), Reason.WAKE, calls)
+        return Decision(min(wanted, service.most), Reason.WAKE, f"waiting for it: {load.calls:.0f}")
 
     def _outcome(self, metric: str, service: Service, load: Load, gpus: Mapping[str, float] | None) -> Outcome:
         target, current, tolerance = self.rule.targets[metric], service.replicas, self.rule.tolerance

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from abc import abstractmethod
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -54,12 +55,19 @@ for _method in METHODS:  # the base class looks for one function a method
     setattr(Handler, f"do_{_method}", Handler.any_method)
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that leaves early, as health checks do, is no fault; the rest is for the log."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def make_server(host: str, port: int, handler: type[Handler]) -> ThreadingHTTPServer:
     """A server that listens; ``serve_forever`` runs it.
 
     Raises:
         OSError: it cannot listen there.
     """
-    server = ThreadingHTTPServer((host, port), handler)
-    server.daemon_threads = True
-    return server
+    return _Server((host, port), handler)
