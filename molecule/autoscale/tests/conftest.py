@@ -97,6 +97,10 @@ class Fleet:
             return dict(json.loads(said))
         return {"since": "", "sources": {"docker": ""}, "servers": {}, "changes": []}
 
+    def changes(self, server: str) -> list[dict[str, Any]]:
+        """The changes of a server's replicas, as the autoscaler tells of them."""
+        return [change for change in self.status()["changes"] if change["server"] == server]
+
     def deploy(self) -> str:
         """Deploy the catalogue again; what changed."""
         playbook = str(ROOT / "playbooks" / "deploy.yml")

@@ -22,8 +22,8 @@ def test_load_raises_replicas_to_the_most_and_no_further(fleet: Fleet, load: Loa
     with load(8):
         fleet.until("worker at its most", lambda: fleet.all_ready("worker", MOST), 90)
         fleet.watch("worker", 10, lambda replicas: LEAST <= replicas <= MOST)
-        change = fleet.status()["changes"][-1]
-        assert (change["server"], change["to"], change["reason"]) == ("worker", MOST, "load")
+        change = fleet.changes("worker")[-1]
+        assert (change["to"], change["reason"]) == (MOST, "load")
         assert "in_flight is" in change["why"]
 
 
@@ -66,8 +66,7 @@ def test_a_call_wakes_it(fleet: Fleet) -> None:
     fleet.until("time asleep", lambda: fleet.replicas("time") == 0 and fleet.running("time") == 0, 120)
     assert "UTC" in fleet.call("time__get_current_time", timezone="UTC")
     assert fleet.replicas("time") == 1
-    changes = [change for change in fleet.status()["changes"] if change["server"] == "time"]
-    assert changes[-1]["reason"] == "wake"
+    assert fleet.changes("time")[-1]["reason"] == "wake"
 
 
 def test_what_it_did_is_in_its_metrics_and_its_log(fleet: Fleet) -> None:
