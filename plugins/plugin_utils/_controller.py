@@ -22,7 +22,7 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validat
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICE_TREES = ("services/runtime", "services/gateway")
+SERVICE_TREES = ("services/runtime", "services/gateway", "services/autoscaler")
 # Of a project, at its top: a package of the application may well be called build.
 SKIPPED_DIRECTORIES = {"tests", "bench", "build", "dist"}
 

@@ -16,7 +16,7 @@ from typing import Any
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _probe, _verdict
 
 MISSING = _probe.MISSING
-SERVER_KEYS = ("name", "kind", "replicas", "url", "upstream", "check", "latency_target_ms")
+SERVER_KEYS = ("name", "kind", "replicas", "url", "upstream", "check", "latency_target_ms", "scale")
 
 
 def questions(plan: Mapping[str, Any]) -> dict[str, Any]:

@@ -158,7 +158,11 @@ class Probe:
 
 
 def _desired(server: dict[str, Any]) -> int:
-    return len(server["upstream"]["urls"]) if "urls" in server["upstream"] else int(server["replicas"])
+    if "urls" in server["upstream"]:
+        return len(server["upstream"]["urls"])
+    # A scaled server has what it needs by now; the call that proves it wakes one that slept.
+    scale = server.get("scale")  # which releases of before do not know
+    return max(1, scale["min"]) if scale else int(server["replicas"])
 
 
 async def _all_tools(client: Client) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from .facts import Facts
 from .gateway_config import PORT, gateway_config
 from .images import content_digest, plan_images
+from .scaling import autoscaler_config, first_replicas, scaled
 from .stack import LABEL, stack
 from .validate import validate
 
@@ -45,8 +46,9 @@ def compile_fleet(catalogue: Any, settings: Any, facts: Facts) -> dict[str, Any]
         for s in sorted(fleet["secrets"])
     ]
     gateway = gateway_config(servers, fleet)
-    gateway_text = json.dumps(gateway, indent=2, sort_keys=True) + "\n"
-    gateway_object = f"{name}_gateway_{content_digest(gateway_text)[:12]}"
+    configs = [_config(name, "gateway", gateway)]
+    if scaled(servers):
+        configs.append(_config(name, "autoscaler", autoscaler_config(servers, fleet)))
     paths = {
         "config_dir": fleet["config_dir"],
         "state_dir": fleet["state_dir"],
@@ -72,15 +74,16 @@ def compile_fleet(catalogue: Any, settings: Any, facts: Facts) -> dict[str, Any]
         "missing_locks": missing_locks,
         "secrets": secrets,
         "secret_sources": sorted(fleet["secrets"]),
-        "configs": [{"name": "gateway", "object": gateway_object, "content": gateway_text}],
+        "configs": configs,
         "networks": [
-            {"name": f"{name}_{tier}", "tier": tier, "subnet": subnet, "internal": tier == "backend"}
+            {"name": f"{name}_{tier}", "tier": tier, "subnet": subnet, "internal": tier in ("backend", "control")}
             for tier, subnet in fleet["networks"].items()
+            if tier != "control" or scaled(servers)
         ],
         "servers": servers,
         "gateway": {"replicas": fleet["gateway"]["replicas"], "port": PORT, "config": gateway},
         "edge": edge,
-        "stack": stack(fleet, servers, refs, objects, gateway_object, paths["edge_dir"]),
+        "stack": stack(fleet, servers, refs, objects, {c["name"]: c["object"] for c in configs}, paths["edge_dir"]),
         "client": {
             "url": f"{edge['url']}/mcp",
             "api_key_file": facts.api_key_file,
@@ -88,6 +91,12 @@ def compile_fleet(catalogue: Any, settings: Any, facts: Facts) -> dict[str, Any]
         },
     }
     return plan | {"digest": content_digest(plan)}
+
+
+def _config(fleet: str, name: str, document: dict[str, Any]) -> dict[str, str]:
+    """A configuration file as a Swarm config named by its content."""
+    text = json.dumps(document, indent=2, sort_keys=True) + "\n"
+    return {"name": name, "object": f"{fleet}_{name}_{content_digest(text)[:12]}", "content": text}
 
 
 def is_address(host: str) -> bool:
@@ -114,6 +123,7 @@ def _server(entry: dict[str, Any], refs: dict[str, str], stack_name: str, gpu_no
         "upstream": {"urls": [url]} if url else dns,
         "cpus": entry["resources"]["cpus"],
         "memory": entry["resources"]["memory"],
+        "replicas": first_replicas(entry),
         "env": {key: value.replace("{port}", port) for key, value in entry["env"].items()},
         "gpu_count": 1 if entry["gpu"] != "none" and gpu_nodes else 0,
     }

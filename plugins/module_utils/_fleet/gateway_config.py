@@ -37,6 +37,8 @@ def _server(server: dict[str, Any], stack: str) -> dict[str, Any]:
         "timeout_seconds": server["timeout_seconds"],
         "tools": server["tools"],
     }
+    if server["scale"] and server["scale"]["min"] == 0:
+        result["wake_seconds"] = server["scale"]["wake_seconds"]
     if server["host_header"]:
         result["host_header"] = server["host_header"]
     if server["headers"]:

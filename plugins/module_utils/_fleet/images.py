@@ -64,6 +64,8 @@ def plan_images(
     assembly.add(dockerfiles.runtime_node_image(assembly.refs))
     assembly.add(dockerfiles.gateway_image(assembly.refs, facts.trees["services/gateway"]))
     assembly.add(dockerfiles.edge_image(assembly.refs))
+    if any(server["scale"] for server in servers):
+        assembly.add(dockerfiles.autoscaler_image(assembly.refs, facts.trees["services/autoscaler"]))
     for index, server in enumerate(servers):
         source, path = server["source"], f"mcp_servers[{index}].source"
         if source["kind"] in ("image", "remote"):

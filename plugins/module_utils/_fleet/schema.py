@@ -115,6 +115,73 @@ SOURCE = Key(
     },
 )
 
+
+def _direction(doc: str, window: int) -> Key:
+    return Key(
+        "object",
+        doc,
+        keys={
+            "stabilization_seconds": Key(
+                "int",
+                "How long it must have been wanted: over so many seconds the safest wish is taken.",
+                default=window,
+                minimum=0,
+                maximum=3600,
+            ),
+            "select": _text(
+                "Which policy holds: max permits most, min least; disabled permits no change.",
+                choices=("max", "min", "disabled"),
+                default="max",
+            ),
+            "policies": Key(
+                "list",
+                "Limits of a change; without any, those of Kubernetes.",
+                item=Key(
+                    "object",
+                    keys={
+                        "type": _text("What value counts.", choices=("replicas", "percent"), required=True),
+                        "value": Key("int", "The largest change.", required=True, minimum=1),
+                        "period_seconds": Key("int", "In so many seconds.", required=True, minimum=1, maximum=1800),
+                    },
+                ),
+                default=(),
+            ),
+        },
+        default={},
+    )
+
+
+SCALE = Key(
+    "object",
+    "As many replicas as are needed; docs/autoscaling.md says how. Without it there are replicas.",
+    keys={
+        "min": Key("int", "Least replicas; 0 lets it sleep when nobody calls it.", default=1, minimum=0),
+        "max": Key("int", "Most replicas.", required=True, minimum=1),
+        "targets": Key(
+            "object",
+            "What one replica is to have. Without any: in_flight, three quarters of concurrency.",
+            keys={
+                "in_flight": Key("number", "Calls that run or wait.", minimum=0.1),
+                "queue": Key("number", "Calls that wait for a place.", minimum=0.1),
+                "latency_ms": Key("number", "95th percentile of its answers, in milliseconds.", minimum=1),
+                "gpu_percent": Key("number", "Use of its GPU.", minimum=1, maximum=100),
+            },
+            default={},
+        ),
+        "tolerance": Key(
+            "number", "How far from a target nothing changes, as a fraction.", default=0.1, minimum=0, maximum=1
+        ),
+        "idle_seconds": Key(
+            "int", "With min 0: without a call for so long it goes to sleep.", default=300, minimum=1, maximum=604800
+        ),
+        "wake_seconds": Key(
+            "int", "With min 0: how long a call waits for it to wake.", default=60, minimum=1, maximum=600
+        ),
+        "up": _direction("How it grows.", 0),
+        "down": _direction("How it shrinks.", 300),
+    },
+)
+
 SERVER: Mapping[str, Key] = {
     "name": _text(
         "Unique; the tool prefix and the service name come from it.",
@@ -131,6 +198,7 @@ SERVER: Mapping[str, Key] = {
     "path": _text("HTTP path of the MCP endpoint.", default="/mcp", pattern=r"/\S*", hint="start with /"),
     "port": Key("int", "Port inside the container.", default=8000, minimum=1024, maximum=LAST_PORT),
     "replicas": Key("int", "Containers to run.", default=1, minimum=0),
+    "scale": SCALE,
     "sessions": _text(
         "sticky: the server keeps state between the calls of one client session.",
         choices=("stateless", "sticky"),
@@ -275,6 +343,10 @@ FLEET: Mapping[str, Key] = {
             "edge": _text("Subnet between edge and gateway.", default="10.98.0.0/22"),
             "backend": _text("Subnet between gateway and servers; no way out.", default="10.98.4.0/22"),
             "egress": _text("Subnet of servers that may reach other networks.", default="10.98.8.0/22"),
+            "control": _text(
+                "Subnet between the autoscaler and its proxy to Docker; made where a server has scale.",
+                default="10.98.12.0/24",
+            ),
         },
         default={},
     ),
@@ -306,6 +378,32 @@ FLEET: Mapping[str, Key] = {
                 "internal: own CA; acme: public certificates.", choices=("internal", "acme"), default="internal"
             ),
             "acme_email": _text("Contact for the certificate authority.", default=""),
+        },
+        default={},
+    ),
+    "autoscaling": Key(
+        "object",
+        "The autoscaler; it runs where a server has scale.",
+        keys={
+            "interval_seconds": Key("number", "Between two looks.", default=5, minimum=1, maximum=300),
+            "gpu": Key(
+                "object",
+                "An exporter of the GPUs' use, reachable in the fleet's backend network.",
+                keys={
+                    "url": _text(
+                        "Its metrics; every address of the host is asked.",
+                        default="",
+                        pattern=r"http://[^/\s]+(/\S*)?",
+                        hint="write a URL such as http://tasks.gpu-exporter:9400/metrics",
+                    ),
+                    "metric": _text("The gauge's name.", default="DCGM_FI_DEV_GPU_UTIL", pattern=r"[a-zA-Z_:][\w:]*"),
+                    "label": _text(
+                        "Its label with the GPU as Swarm names it.", default="UUID", pattern=r"[a-zA-Z_]\w*"
+                    ),
+                    "full": Key("number", "The value of a GPU in full use.", default=100, minimum=0.001),
+                },
+                default={},
+            ),
         },
         default={},
     ),

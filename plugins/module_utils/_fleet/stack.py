@@ -8,8 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .scaling import PROXY, PROXY_PORT, scaled
+
 LABEL = "ai.sophia.mcp"
 CONFIG_TARGET = "/etc/mcp-gateway/config.yaml"
+AUTOSCALER_TARGET = "/etc/mcp-autoscaler/config.json"
+ENGINE_SOCKET = "/var/run/docker.sock"
 EDGE_HTTPS_PORT = 8443
 EDGE_HTTP_PORT = 8080
 
@@ -21,7 +25,7 @@ def stack(
     servers: list[dict[str, Any]],
     refs: Mapping[str, str],
     secrets: Mapping[str, str],
-    gateway_config: str,
+    configs: Mapping[str, str],
     edge_dir: str,
 ) -> dict[str, Any]:
     """The whole fleet.
@@ -31,24 +35,28 @@ def stack(
         servers: the plan's servers.
         refs: image name to reference.
         secrets: secret name to the name of its Swarm object.
-        gateway_config: name of the Swarm config with the gateway's configuration.
+        configs: configuration to the name of the Swarm config that holds it.
         edge_dir: the edge's configuration directory on its node.
     """
     name = fleet["name"]
     services = {
-        "gateway": _gateway(fleet, servers, refs, gateway_config),
+        "gateway": _gateway(fleet, servers, refs),
         "edge": _edge(fleet, refs, edge_dir),
         **{s["service"]: _server(s, name, secrets) for s in servers if s["image"]},
     }
+    tiers = ["edge", "backend", "egress"]
+    if scaled(servers):
+        services |= {"autoscaler": _autoscaler(name, refs), PROXY: _docker_proxy(name, refs)}
+        tiers.append("control")
     used = {item["source"] for service in services.values() for item in service.get("secrets", [])}
     kept = ["edge_data", *(f"{s['service']}_{v}" for s in servers if s["image"] for v in s["volumes"])]
     return {
         "version": "3.8",
         "services": services,
-        "networks": {tier: {"external": True, "name": f"{name}_{tier}"} for tier in ("edge", "backend", "egress")},
+        "networks": {tier: {"external": True, "name": f"{name}_{tier}"} for tier in tiers},
         "volumes": {v: {"name": f"{name}_{v}", "labels": {f"{LABEL}.fleet": name}} for v in kept},
         "secrets": {s: {"external": True, "name": secrets[s]} for s in sorted(used)},
-        "configs": {"gateway": {"external": True, "name": gateway_config}},
+        "configs": {config: {"external": True, "name": obj} for config, obj in configs.items()},
     }
 
 
@@ -86,7 +94,7 @@ def _secret(name: str) -> dict[str, Any]:
     return {"source": name, "target": name, "uid": "10001", "gid": "10001", "mode": 0o400}
 
 
-def _gateway(fleet: Mapping[str, Any], servers: list[dict[str, Any]], refs: Mapping[str, str], config: str) -> Service:
+def _gateway(fleet: Mapping[str, Any], servers: list[dict[str, Any]], refs: Mapping[str, str]) -> Service:
     service = _common(fleet["name"], "gateway", refs["gateway"])
     headers = {value["secret"] for server in servers for value in server["headers"].values()}
     service["networks"] = {"edge": {"aliases": ["gateway"]}, "backend": {"aliases": ["gateway"]}}
@@ -95,6 +103,37 @@ def _gateway(fleet: Mapping[str, Any], servers: list[dict[str, Any]], refs: Mapp
     service["stop_grace_period"] = f"{fleet['gateway']['drain_seconds'] + 5}s"
     service["deploy"]["replicas"] = fleet["gateway"]["replicas"]
     service["deploy"]["resources"] = _limits(fleet["gateway"]["cpus"], fleet["gateway"]["memory"])
+    return service
+
+
+def _on_a_manager(service: Service) -> None:
+    service["deploy"]["placement"] = {"constraints": ["node.role == manager"]}
+    service["deploy"]["resources"] = _limits(0.5, "128M")
+    service["deploy"]["replicas"] = 1
+    service["stop_grace_period"] = "20s"
+    _stop_first(service)  # two of them would decide at the same time
+
+
+def _autoscaler(fleet_name: str, refs: Mapping[str, str]) -> Service:
+    service = _common(fleet_name, "autoscaler", refs["autoscaler"])
+    service["networks"] = {"backend": {}, "control": {}}
+    service["configs"] = [
+        {"source": "autoscaler", "target": AUTOSCALER_TARGET, "uid": "10001", "gid": "10001", "mode": 0o440}
+    ]
+    _on_a_manager(service)
+    return service
+
+
+def _docker_proxy(fleet_name: str, refs: Mapping[str, str]) -> Service:
+    """The only one that sees the engine's socket; its network has nobody but the autoscaler."""
+    service = _common(fleet_name, PROXY, refs["autoscaler"])
+    service["command"] = ["proxy", "--fleet", fleet_name, "--port", str(PROXY_PORT)]
+    service["environment"] = {"HEALTH_PORT": str(PROXY_PORT)}
+    # The socket belongs to root; without capabilities this root can do no more than open it.
+    service["user"] = "0:0"
+    service["networks"] = {"control": {}}
+    service["volumes"].append({"type": "bind", "source": ENGINE_SOCKET, "target": ENGINE_SOCKET, "read_only": True})
+    _on_a_manager(service)
     return service
 
 
@@ -143,6 +182,9 @@ def _server(server: dict[str, Any], fleet_name: str, secrets: Mapping[str, str])
     service["stop_grace_period"] = "20s"
     deploy = service["deploy"]
     deploy["replicas"] = server["replicas"]
+    if server["scale"]:
+        # A deploy keeps the replicas that it finds within these; the autoscaler moves nothing without them.
+        deploy["labels"] |= {f"{LABEL}.scale.{bound}": str(server["scale"][bound]) for bound in ("min", "max")}
     # Replicas move side by side: a server's update takes one start, not one a replica.
     deploy["update_config"]["parallelism"] = 0 if server["replicas"] < 3 else 2
     deploy["resources"] = _limits(server["cpus"], server["memory"])

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .scaling import scale_rules
 from .schema import FLEET, SERVER, Key
 
 FILES_DIR = "/etc/mcp/"
@@ -22,7 +23,7 @@ RUNTIME_FILES = ("server.json", "openapi.json")
 BUILT_IN_SECRETS = ("gateway_api_key", "gateway_session_key")
 # A server's service and image are named after it; these are the fleet's own.
 OWN_NAMES = {
-    **dict.fromkeys(("gateway", "edge"), "service"),
+    **dict.fromkeys(("gateway", "edge", "autoscaler", "docker-proxy"), "service"),
     **dict.fromkeys(("os", "builder", "runtime-python", "runtime-node"), "image"),
 }
 # What a volume must not hide in a server's container.
@@ -245,6 +246,7 @@ def validate(catalogue: Any, settings: Any, gpu_nodes: int = 0) -> tuple[list[di
             taken.setdefault(service, path)
         if len(errors) == before or server["source"]:
             _server_rules(server, path, fleet["secrets"], gpu_nodes, errors)
+            scale_rules(server, path, fleet["autoscaling"]["gpu"]["url"], errors)
         servers.append(server)
     _fleet_rules(fleet, errors)
     if errors:

@@ -25,9 +25,7 @@ def time_server() -> str:
     """The published ``mcp-server-time``, installed once."""
     program = CACHE / "time" / "bin" / "mcp-server-time"
     if not program.exists():
-        subprocess.run(
-            ["uv", "venv", "-q", "--clear", CACHE / "time", "--python", sys.executable], check=True
-        )
+        subprocess.run(["uv", "venv", "-q", "--clear", CACHE / "time", "--python", sys.executable], check=True)
         subprocess.run(
             ["uv", "pip", "install", "-q", "--python", CACHE / "time" / "bin" / "python", TIME_PACKAGE],
             check=True,
@@ -39,9 +37,7 @@ def npm_server(name: str, package: str, program: str) -> str:
     path = CACHE / name / "node_modules" / ".bin" / program
     if not path.exists():
         (CACHE / name).mkdir(parents=True, exist_ok=True)
-        subprocess.run(
-            ["npm", "install", "--silent", "--no-audit", "--no-fund", package], cwd=CACHE / name, check=True
-        )
+        subprocess.run(["npm", "install", "--silent", "--no-audit", "--no-fund", package], cwd=CACHE / name, check=True)
     return str(path)
 
 
@@ -54,9 +50,7 @@ def memory_server() -> str:
 @pytest.fixture(scope="session")
 def everything_server() -> str:
     """The published Node.js server ``server-everything``: speaks HTTP with sessions, the older era."""
-    return npm_server(
-        "everything", "@modelcontextprotocol/server-everything@2026.8.31", "mcp-server-everything"
-    )
+    return npm_server("everything", "@modelcontextprotocol/server-everything@2026.8.31", "mcp-server-everything")
 
 
 @pytest.fixture

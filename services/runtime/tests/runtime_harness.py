@@ -61,9 +61,7 @@ class Running:
         """Wait until the probe passes."""
         end = time.monotonic() + START_SECONDS
         while (last := self.health()).returncode != 0:
-            assert self.process.poll() is None, (
-                f"ended with {self.process.returncode}: {self.log.read_text()}"
-            )
+            assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.log.read_text()}"
             assert time.monotonic() < end, f"{last.stdout} {last.stderr} {self.log.read_text()}"
             time.sleep(0.3)
 

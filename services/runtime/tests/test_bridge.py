@@ -46,9 +46,7 @@ def tools(running: Running, era: str) -> set[str]:
     return asyncio.run(go())
 
 
-def test_a_python_server_in_both_eras_by_many_clients_with_one_child(
-    launch: Launcher, time_server: str
-) -> None:
+def test_a_python_server_in_both_eras_by_many_clients_with_one_child(launch: Launcher, time_server: str) -> None:
     running = launch(time_spec(time_server))
     running.ready()
     child = children(running.process.pid)

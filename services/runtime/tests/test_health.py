@@ -30,9 +30,7 @@ def state(running: Running) -> str:
     return Path(running.env["MCP_HEALTH_STATE"]).read_text()
 
 
-def test_a_server_of_the_older_era_is_ready_and_its_session_is_ended(
-    launch: Launcher, everything_server: str
-) -> None:
+def test_a_server_of_the_older_era_is_ready_and_its_session_is_ended(launch: Launcher, everything_server: str) -> None:
     running = launch({"transport": "http", "command": [everything_server, "streamableHttp"]})
     running.ready()
     assert state(running) == f"http {running.port} legacy"

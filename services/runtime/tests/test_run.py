@@ -34,9 +34,7 @@ def test_a_variable_that_is_set_wins(secrets: Path) -> None:
 
 
 def test_a_missing_secret_is_named(secrets: Path) -> None:
-    with pytest.raises(
-        SpecError, match=r"TOKEN_FILE=.*/gone: No such file.*declare the secret for this server"
-    ):
+    with pytest.raises(SpecError, match=r"TOKEN_FILE=.*/gone: No such file.*declare the secret for this server"):
         run.server_environment({"TOKEN_FILE": str(secrets / "gone")})
 
 

@@ -46,9 +46,7 @@ def write(tmp_path: Path, value: Any) -> str:
         ),
     ],
 )
-def test_what_cannot_be_used_is_refused_with_key_value_and_fix(
-    tmp_path: Path, value: Any, message: str
-) -> None:
+def test_what_cannot_be_used_is_refused_with_key_value_and_fix(tmp_path: Path, value: Any, message: str) -> None:
     path = write(tmp_path, value)
     with pytest.raises(SpecError, match=message) as caught:
         load(path)
@@ -69,6 +67,4 @@ def test_defaults_and_both_forms_of_a_step(tmp_path: Path) -> None:
 
 def test_null_in_openapi_means_the_default(tmp_path: Path) -> None:
     options = {"spec": "/s.json", "base_url": "http://a", "env": None, "header": None}
-    assert load(write(tmp_path, {"transport": "openapi", "openapi": options})).openapi == OpenApi(
-        "/s.json", "http://a"
-    )
+    assert load(write(tmp_path, {"transport": "openapi", "openapi": options})).openapi == OpenApi("/s.json", "http://a")

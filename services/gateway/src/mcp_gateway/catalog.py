@@ -89,6 +89,8 @@ class Catalog:
         now = time.monotonic()
         if entry and now < entry.fresh_until:
             return Listed(entry.items, entry.fresh_until)
+        if entry and upstream.asleep:
+            return Listed(entry.items, now + self._ttl)
         if entry and now < entry.failed_until:
             return Listed(entry.items, stale=True)
         task = self._asked(upstream, method, key)

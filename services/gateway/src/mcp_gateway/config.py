@@ -57,7 +57,8 @@ class Server:
     """One upstream MCP server; either ``urls`` or ``dns`` says where its replicas are.
 
     ``concurrency`` is per replica; ``timeout_seconds`` the longest silence of one call, ``max_seconds`` its
-    longest duration; ``headers`` are added to every request to it; ``trusted`` is whether its tools' own word
+    longest duration; ``wake_seconds`` how long a call waits while there is no replica (0: it does not, for the server
+    never sleeps); ``headers`` are added to every request to it; ``trusted`` is whether its tools' own word
     for it that they can be called again is taken.
     """
 
@@ -68,6 +69,7 @@ class Server:
     concurrency: int = 16
     timeout_seconds: float = 60.0
     max_seconds: float = 3600.0
+    wake_seconds: float = 0.0
     host_header: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     tools: Selection = EVERYTHING
@@ -251,6 +253,7 @@ def _server(reader: Reader) -> Server:
         concurrency=reader.take("concurrency", int, 16, lambda v: v > 0),
         timeout_seconds=float(reader.take("timeout_seconds", (int, float), 60.0, lambda v: v > 0)),
         max_seconds=float(reader.take("max_seconds", (int, float), 3600.0, lambda v: v > 0)),
+        wake_seconds=float(reader.take("wake_seconds", (int, float), 0.0, lambda v: v >= 0)),
         host_header=reader.take("host_header", str, ""),
         headers=headers,
         tools=selection,

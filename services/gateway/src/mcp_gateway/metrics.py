@@ -35,6 +35,10 @@ class Known(Protocol):
     def sessions(self) -> int:
         """Sessions of 2025 held."""
 
+    @property
+    def wanted(self) -> int | None:
+        """What wants it awake; None for servers that do not sleep."""
+
 
 class Fleet(Collector):
     """Gauges of the servers, read when they are asked for.
@@ -53,6 +57,10 @@ class Fleet(Collector):
         sessions = GaugeMetricFamily(
             "mcp_gateway_upstream_sessions", "Sessions of the 2025 protocol held.", labels=["server"]
         )
+        wanted = GaugeMetricFamily(
+            "mcp_gateway_wanted", "Calls that wait for a server that sleeps; 1 where it is wanted otherwise.",
+            labels=["server"],
+        )  # fmt: skip
         for server in self.servers():
             known = server.all_replicas
             replicas.add_metric([server.name, "healthy"], sum(replica.healthy for replica in known))
@@ -60,7 +68,9 @@ class Fleet(Collector):
             for version in (MODERN, LEGACY):
                 era.add_metric([server.name, version], server.era == version)
             sessions.add_metric([server.name], server.sessions)
-        yield from (replicas, era, sessions)
+            if server.wanted is not None:
+                wanted.add_metric([server.name], server.wanted)
+        yield from (replicas, era, sessions, wanted)
 
 
 class Metrics:

@@ -32,7 +32,7 @@ from mcp_gateway.protocol import (
 from mcp_gateway.sessions import Address, Pin
 from mcp_gateway.sse import sole_event
 from mcp_gateway.upstream import legacy, modern
-from mcp_gateway.upstream.admission import Gate
+from mcp_gateway.upstream.admission import QUEUE_PER_PLACE, Gate
 from mcp_gateway.upstream.budget import Hedge
 from mcp_gateway.upstream.call import Begun, Call, Changed
 from mcp_gateway.upstream.call import Client as CallClient
@@ -42,6 +42,7 @@ from mcp_gateway.upstream.lanes import Commons, Lane
 from mcp_gateway.upstream.legacy import LegacySessions, Repinned, UpstreamSession
 from mcp_gateway.upstream.pools import Pool, Pools
 from mcp_gateway.upstream.replicas import Replica
+from mcp_gateway.upstream.waking import Waking
 from mcp_gateway.upstream.watch import Watch
 from mcp_gateway.upstream.wire import Wire, WrongEra
 
@@ -96,6 +97,10 @@ class Upstream:
             label = f"{server.name} (gpu)"
             self._gpu = Lane(server, server.gpu.urls, server.gpu.dns, server.pools.concurrency, metrics, label)
             self._pools = Pools(server.pools, self._gpu.replicas, self.replicas)
+        self._waking: Waking | None = None
+        if server.wake_seconds:
+            most = server.admission.queue or QUEUE_PER_PLACE * server.concurrency
+            self._waking = Waking(server.name, server.wake_seconds, most, lambda: bool(len(self.replicas)))
         self._checks = [HealthChecks(lane.replicas, self._check, server.health) for lane in self.lanes]
         self._probing: asyncio.Task[None] | None = None
         self._hedge = Hedge(server.hedge) if server.hedge.enabled else None
@@ -170,6 +175,16 @@ class Upstream:
             "places": sum(lane.places() for lane in self.lanes),
             "waiting": sum(gate.waiting for gate in gates),
         }
+
+    @property
+    def asleep(self) -> bool:
+        """Whether it has no replica because nobody called it: what is known of it stays true."""
+        return self._waking is not None and self._waking.asleep
+
+    @property
+    def wanted(self) -> int | None:
+        """Calls that wait for it to wake, or 1 where it is wanted otherwise; None for servers that do not sleep."""
+        return self._waking.wanted if self._waking else None
 
     @property
     def sessions(self) -> int:
@@ -288,6 +303,11 @@ class Upstream:
         lane = self._main if self._pools is None else self._lane(tool)
         group = self._group(tool) if self._grouped else None
         principal, admission = call.principal, lane.admission
+        if self._waking and self._waking.asleep:
+            if principal:
+                await self._waking.wait()
+            elif self.era is None:  # its lists are wanted, and nobody knows them
+                self._waking.ask()
         if not admission.try_enter(principal, group):
             await admission.wait(principal, group)
         try:
