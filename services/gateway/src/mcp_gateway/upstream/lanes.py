@@ -33,7 +33,11 @@ class Commons:
 
 
 class Lane:
-    """Replicas that are chosen among, and the places there."""
+    """Replicas that are chosen among, and the places there.
+
+    Attributes:
+        queue: how many calls may wait.
+    """
 
     def __init__(
         self, server: Server, urls: tuple[str, ...], dns: Dns | None, concurrency: int, metrics: Metrics, label: str
@@ -42,10 +46,11 @@ class Lane:
         self._concurrency = concurrency
         self.replicas = Replicas(server.name, urls, metrics, server.balancing, server.breaker)
         admission = server.admission
+        self.queue = admission.queue or QUEUE_PER_PLACE * concurrency
         self.admission = Admission(
             label,
             self.places,
-            admission.queue or QUEUE_PER_PLACE * concurrency,
+            self.queue,
             min(admission.queue_seconds, server.timeout_seconds),
             metrics,
             admission.max_in_flight_per_principal,

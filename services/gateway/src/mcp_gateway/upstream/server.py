@@ -32,7 +32,7 @@ from mcp_gateway.protocol import (
 from mcp_gateway.sessions import Address, Pin
 from mcp_gateway.sse import sole_event
 from mcp_gateway.upstream import legacy, modern
-from mcp_gateway.upstream.admission import QUEUE_PER_PLACE, Gate
+from mcp_gateway.upstream.admission import Gate
 from mcp_gateway.upstream.budget import Hedge
 from mcp_gateway.upstream.call import Begun, Call, Changed
 from mcp_gateway.upstream.call import Client as CallClient
@@ -99,8 +99,7 @@ class Upstream:
             self._pools = Pools(server.pools, self._gpu.replicas, self.replicas)
         self._waking: Waking | None = None
         if server.wake_seconds:
-            most = server.admission.queue or QUEUE_PER_PLACE * server.concurrency
-            self._waking = Waking(server.name, server.wake_seconds, most, lambda: bool(len(self.replicas)))
+            self._waking = Waking(server.name, server.wake_seconds, self._main.queue, lambda: bool(len(self.replicas)))
         self._checks = [HealthChecks(lane.replicas, self._check, server.health) for lane in self.lanes]
         self._probing: asyncio.Task[None] | None = None
         self._hedge = Hedge(server.hedge) if server.hedge.enabled else None

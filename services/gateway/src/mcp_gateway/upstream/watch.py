@@ -116,9 +116,10 @@ class Watch:
         self._again.clear()
         try:
             await self._subscribe(session)
-        except (OSError, SessionLost) as failure:
-            if isinstance(failure, SessionLost):
-                self._sessions.forget(session, "")
+        except SessionLost:
+            self._sessions.forget(session, "")  # which ends its stream, too
+            return False
+        except OSError:
             self._again.set()  # by another stream, to whichever replica there is
             return False
         if not self._again.is_set():
