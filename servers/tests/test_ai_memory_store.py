@@ -128,6 +128,19 @@ def test_several_workers_create_the_schema_at_once(opener: Callable[[], Store]) 
     assert [store.counts() for store in opened] == [{}] * 4
 
 
+def test_a_new_file_that_another_is_about_to_write_is_waited_for(tmp_path: Path) -> None:
+    """SQLite itself refuses at once to switch such a file to the write-ahead log."""
+    other = sqlite3.connect(tmp_path / "memory.db", check_same_thread=False, isolation_level=None)
+    other.execute("CREATE TABLE theirs (a)")
+    other.execute("BEGIN IMMEDIATE")
+    end = threading.Timer(0.3, other.close)
+    end.start()
+    store = SqliteStore(tmp_path / "memory.db")
+    end.join()
+    assert store.counts() == {}
+    store.close()
+
+
 def test_memories_outlive_the_process(opener: Callable[[], Store]) -> None:
     opener().add("n", "t", ["x"], {}, unit(1))
     assert [memory.tags for memory in opener().search("n", unit(1), 1)] == [["x"]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -28,10 +29,21 @@ MODERN = "2026-07-28"
 LEGACY = "2025-11-25"
 
 
+# Where outgoing connections take their ports from: one of those may be taken between being found free and being used.
+_FIRST_OUTGOING = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0])
+_chance = random.SystemRandom()
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of loopback that nobody listens on and that no outgoing connection takes; never the same one twice."""
+    while True:
+        port = _chance.randrange(10_000, max(20_000, _FIRST_OUTGOING))
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:

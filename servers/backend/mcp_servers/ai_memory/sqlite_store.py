@@ -30,6 +30,7 @@ MIGRATIONS = (
     """,
     "ALTER TABLE memory ADD COLUMN metadata TEXT NOT NULL DEFAULT '{}'",
 )
+BUSY_SECONDS = 10
 COLUMNS = "id, namespace, text, tags, created, metadata"
 
 
@@ -45,12 +46,28 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, check_same_thread=False, timeout=10, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db = sqlite3.connect(path, check_same_thread=False, timeout=BUSY_SECONDS, isolation_level=None)
+        self._write_ahead()
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._migrate()
         self._writes = 0
         self._matrices: dict[str, tuple[tuple[int, int], list[str], Vector]] = {}
+
+    def _write_ahead(self) -> None:
+        """Switch to the write-ahead log.
+
+        Where several processes open a new file at once SQLite waits for none of them here, whatever its timeout
+        (sqlite.org/c3ref/busy_handler.html: a wait that could be a deadlock is refused at once).
+        """
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as failure:
+                if "locked" not in str(failure) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
 
     def add(
         self, namespace: str, text: str, tags: Sequence[str], metadata: Mapping[str, Any], vector: Vector

@@ -62,12 +62,16 @@ class Process:
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log, env=environment)
 
+    def last_words(self) -> str:
+        """How it is, and the end of what it said."""
+        return f"exit code {self.process.poll()}: {self._log.read_text('utf-8', 'replace')[-2000:]}"
+
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
 
 
-def _wait(url: str) -> None:
+def _wait(url: str, of: Process) -> None:
     deadline = time.monotonic() + 60
     while True:
         try:
@@ -76,7 +80,7 @@ def _wait(url: str) -> None:
         except httpx2.HTTPError:
             pass
         if time.monotonic() > deadline:
-            sys.exit(f"{url} does not answer 200 within 60 s")
+            sys.exit(f"{url} does not answer 200 within 60 s; {of.last_words()}")
         time.sleep(0.05)
 
 
@@ -102,9 +106,9 @@ def fleet(directory: Path) -> Iterator[tuple[str, Process, list[Process]]]:
     log = directory / "gateway.log"
     gateway = Process(log, sys.executable, "-m", "mcp_gateway", "serve", "--config", str(path))
     try:
-        for each in controls:
-            _wait(f"http://127.0.0.1:{each}/sites")
-        _wait(f"http://127.0.0.1:{port}/readyz")
+        for each, replica in zip(controls, replicas, strict=True):
+            _wait(f"http://127.0.0.1:{each}/sites", replica)
+        _wait(f"http://127.0.0.1:{port}/readyz", gateway)
         yield f"http://127.0.0.1:{port}", gateway, replicas
     finally:
         for process in (gateway, *replicas):
