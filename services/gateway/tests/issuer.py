@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -29,6 +31,9 @@ _TO_JWK: dict[str, Callable[[Any], Any]] = {
 class Issuer:
     """Signs tokens and serves its keys at ``url``; ``path`` is the issuer's path, such as ``/tenant``.
 
+    Args:
+        certificate: PEM file with a certificate for 127.0.0.1 and its key, to serve by https.
+
     Attributes:
         requests: paths asked for, in order.
         down: answer 500 to everything.
@@ -37,7 +42,12 @@ class Issuer:
         extra_keys: further members of the JWK set, as they are.
     """
 
-    def __init__(self, path: str = "", metadata_at: str = "/.well-known/oauth-authorization-server") -> None:
+    def __init__(
+        self,
+        path: str = "",
+        metadata_at: str = "/.well-known/oauth-authorization-server",
+        certificate: Path | None = None,
+    ) -> None:
         issuer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -61,7 +71,11 @@ class Issuer:
         self.extra_keys: list[Any] = []
         self._keys: dict[str, tuple[str, Any]] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.base = f"http://127.0.0.1:{self._server.server_address[1]}"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.base = f"http{'s' if certificate else ''}://127.0.0.1:{self._server.server_address[1]}"
         self.url = self.base + path
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         self.rotate("first")

@@ -9,13 +9,19 @@ import hmac
 import json
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from issuer import Issuer
 
 from mcp_gateway import auth
@@ -28,6 +34,21 @@ from mcp_gateway.principal import Principal
 from mcp_gateway.reader import Reader
 
 BASE = "https://mcp.example.com"
+
+
+def _certificate() -> bytes:
+    """A certificate for 127.0.0.1, signed by itself, and its key, as PEM."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "issuer")])
+    address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(address, critical=False)
+        .sign(key, SHA256())
+    )
+    return certificate.public_bytes(Encoding.PEM) + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 @pytest.fixture
@@ -376,6 +397,30 @@ def test_made_up_kids_make_one_fetch_in_ten_seconds(issuer: Issuer) -> None:
         assert issuer.requests.count("/jwks") == 3
 
     asyncio.run(run())
+
+
+def test_keys_come_by_https_from_who_is_trusted_alone(tmp_path: Path) -> None:
+    """``ca_file`` is what the issuer's certificate has to come from; the system's authorities do not count then."""
+    for name in ("own", "other"):
+        (tmp_path / f"{name}.pem").write_bytes(_certificate())
+    issuer = Issuer(certificate=tmp_path / "own.pem")
+    base, clock = f"http{issuer.url.removeprefix('https')}", Clock(1000.0)
+
+    async def run() -> None:
+        trusted = KeySet(Source(issuer.url, ca_file=str(tmp_path / "own.pem")), lambda: None, clock)
+        assert await trusted.find("first", "ES256") is not None
+        assert issuer.requests[-1] == "/jwks"
+        asked = len(issuer.requests)
+        for ca_file in (str(tmp_path / "other.pem"), ""):
+            with pytest.raises(IssuerUnavailable):
+                await KeySet(Source(issuer.url, ca_file=ca_file), lambda: None, clock).find("first", "ES256")
+        with pytest.raises(IssuerUnavailable):  # without TLS, to a port that speaks it
+            await KeySet(Source(issuer.url, jwks_url=f"{base}/jwks"), lambda: None, clock).find("first", "ES256")
+        assert len(issuer.requests) == asked
+
+    assert issuer.url.startswith("https://")
+    asyncio.run(run())
+    issuer.close()
 
 
 def test_stale_keys_serve_while_the_issuer_is_down_but_not_for_ever(issuer: Issuer) -> None:

@@ -16,6 +16,9 @@ import httpx2
 import pytest
 import yaml
 from conftest import TESTS, Modern, Running, free_port, message_of, wait_until
+from receiver import Receiver, attributes
+
+from mcp_gateway import tracing
 
 pytestmark = pytest.mark.integration
 Start = Callable[..., Running]
@@ -232,6 +235,79 @@ def test_gpu_tools_go_to_the_gpu_pool_and_fall_back_to_the_cpu(gateway: Start, f
         assert time.monotonic() < deadline, answer
     metrics = httpx2.get(f"{running.url}/metrics").text
     assert 'pool_choices_total{pool="cpu",reason="gpu-down",server="ocr"}' in metrics
+
+
+# -- traces ------------------------------------------------------------------------------------------------------------
+
+
+def test_traces_tell_what_became_of_a_call(
+    gateway: Start, fixture_server: Start, launch: Start, tmp_path: Path
+) -> None:
+    """Who called whom in which protocol, the pool and why, how long it queued, retries, cache, and the error's code."""
+    receiver = Receiver()
+    gate_port, gone = free_port(), free_port()
+    gate = launch(sys.executable, str(TESTS / "servers" / "gate.py"), str(gate_port), "gate", port=gate_port)
+    first, second = fixture_server(), fixture_server()
+    (tmp_path / "key").write_text("right")
+    running = gateway(
+        [
+            {"name": "gate", "url": f"{gate.url}/mcp", "concurrency": 1},
+            {
+                "name": "ocr",
+                "url": f"{first.url}/mcp",
+                "gpu_pool": {"url": f"http://127.0.0.1:{gone}/mcp"},
+                "pools": {"gpu": "preferred", "gpu_tools": ["whoami"]},
+            },
+            {
+                "name": "two",
+                "urls": [f"{first.url}/mcp", f"{second.url}/mcp"],
+                "cache": {"tools": {"add": 60}},
+                "sessions": "sticky",  # so that a client's calls go to one replica
+                "health": {"interval": 600},
+            },
+        ],
+        auth={"api_keys": [{"name": "ann", "file": str(tmp_path / "key")}]},
+        tracing={"otlp_endpoint": receiver.url},
+    )
+    client = Modern(running.url, authorization="Bearer right")
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        holds = threads.submit(client.call, "gate__hold", {"directory": str(tmp_path)})
+        wait_until(lambda: (tmp_path / "started").exists(), "the call has begun")
+        waits = threads.submit(Modern(running.url, authorization="Bearer right").call, "gate__whoami", {})
+        try:
+            wait_until(lambda: 'queued{server="gate"} 1.0' in httpx2.get(f"{running.url}/metrics").text, "one waits")
+        finally:
+            (tmp_path / "release").touch()
+        holds.result(20), waits.result(20)
+    client.call("ocr__whoami", {})
+    for _ in range(2):
+        client.call("two__add", {"a": 1, "b": 2})
+    asked = client.call("two__whoami", {})["result"]["content"][0]["text"]
+    chosen, other = (first, second) if asked == str(first.process.pid) else (second, first)
+    chosen.process.kill()
+    chosen.process.wait()
+    assert client.call("two__whoami", {})["result"]["content"][0]["text"] == str(other.process.pid)
+    client.call("nothing", {})
+    running.stop()
+    receiver.close()
+    spans: dict[str, list[dict[str, Any]]] = {}
+    for span in receiver.spans:
+        spans.setdefault(span.name.removeprefix("tools/call "), []).append(attributes(span))
+    [held], [waited], [pooled] = spans["gate__hold"], spans["gate__whoami"], spans["ocr__whoami"]
+    assert held.keys() & {tracing.QUEUE_SECONDS, tracing.RETRIES, tracing.POOL} == set()
+    assert held[tracing.PRINCIPAL] == "ann"
+    assert held[tracing.VERSION] == "2026-07-28"
+    assert held[tracing.REQUEST_ID]
+    assert held[tracing.SERVER] == "gate"
+    assert held[tracing.REPLICA] == f"127.0.0.1:{gate_port}"
+    assert 0 < waited[tracing.QUEUE_SECONDS] < 20
+    assert (pooled[tracing.POOL], pooled[tracing.POOL_REASON]) == ("cpu", "gpu-down")
+    assert [span[tracing.CACHE] for span in spans["two__add"]] == ["miss", "hit"]
+    straight, retried = spans["two__whoami"]
+    assert (tracing.RETRIES in straight, straight[tracing.REPLICA]) == (False, f"127.0.0.1:{chosen.port}")
+    assert (retried[tracing.RETRIES], retried[tracing.REPLICA]) == (1, f"127.0.0.1:{other.port}")
+    [unknown] = spans["nothing"]
+    assert (unknown["rpc.response.status_code"], unknown[tracing.OUTCOME]) == ("-32602", "error")
 
 
 def test_the_console_is_behind_the_same_keys(gateway: Start, fixture_server: Start, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from mcp_gateway.limits import Limits
 from mcp_gateway.net.client import Answer, ExchangeError
 from mcp_gateway.net.messages import Response
 from mcp_gateway.net.server import Exchange
-from mcp_gateway.protocol import BUSY, INTERNAL_ERROR, Json, error, result
+from mcp_gateway.protocol import BUSY, INTERNAL_ERROR, MODERN, Json, error, result
 from mcp_gateway.tracing import Span
 from mcp_gateway.upstream.call import Begun
 from mcp_gateway.views import Forbidden, Request, View
@@ -213,7 +213,8 @@ class Flight:
             )
             return Reply(200, error(self._identity, BUSY, why, {"retryAfterMs": 1000}))
         outcome = "cancelled"
-        span = self._span()
+        self._trace()
+        reply = None
         try:
             reply = await self._era.answer(self._identity, request, self._opened())
             outcome = "ok"
@@ -227,20 +228,18 @@ class Flight:
             raise
         finally:
             self._leave(outcome)
-            if span:
-                span.set("mcp_gateway.server", request.server)
-                span.set("mcp_gateway.replica", request.replica)
-                span.end(outcome)
+            if request.span:
+                self._traced(request.span, outcome, reply)
 
-    def _span(self) -> Span | None:
-        """The request's span, whose child the server's will be."""
+    def _trace(self) -> None:
+        """Begin the request's span, whose child the server's will be."""
         request, tracer = self._request, self._shared.tracer
         if tracer is None:
             self._carry()
-            return None
+            return
         params = request.params
         target = params.get("name") or params.get("uri")
-        span = tracer.start(
+        request.span = span = tracer.start(
             request.method,
             target if isinstance(target, str) else None,
             params.get("_meta"),
@@ -248,7 +247,24 @@ class Flight:
         )
         request.trace = span.child_context()
         request.trace_id = request.trace.get("traceparent", "")[3:35]
-        return span
+        if self._identity is not None:
+            span.set(tracing.REQUEST_ID, str(self._identity))
+        span.set(tracing.VERSION, request.session.version if request.session else MODERN)
+        span.set(tracing.PRINCIPAL, request.principal.name)
+        if request.session:
+            span.set(tracing.SESSION, request.session.id)
+
+    def _traced(self, span: Span, outcome: str, reply: Reply | None) -> None:
+        """End the span with what is known by now."""
+        request, code, text = self._request, None, ""
+        span.set(tracing.SERVER, request.server)
+        span.set(tracing.REPLICA, request.replica)
+        message = reply.message if reply else None
+        if isinstance(message, dict) and "error" in message:
+            code, text = message["error"]["code"], message["error"]["message"]
+        elif isinstance(message, dict) and message["result"].get("isError") is True:
+            outcome = tracing.TOOL_ERROR
+        span.end(outcome, code, text)
 
     def _carry(self) -> None:
         """Without traces of its own the gateway hands the client's trace context on as it came, and notes it."""

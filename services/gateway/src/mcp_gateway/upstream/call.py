@@ -12,6 +12,7 @@ from mcp_gateway.net.client import Answer, Broken, Connection, ExchangeError
 from mcp_gateway.passing import Passing
 from mcp_gateway.protocol import LOG_LEVELS, METHOD_NOT_FOUND, Json, RpcError, error, result
 from mcp_gateway.sessions import Address, Pin
+from mcp_gateway.tracing import Span
 
 if TYPE_CHECKING:
     from mcp_gateway.upstream.lanes import Lane
@@ -76,6 +77,7 @@ class Call:
             what the server sends by default).
         client: who waits; None drops what precedes the response.
         trace: W3C trace context for ``_meta`` (2026-07-28 basic/index, "_meta").
+        span: the request's, which is told of pool, queue and retries.
         replica: address of the replica that was asked last.
         fresh: whether it must not go over a connection that was kept.
         begun: the first try, where it was made already.
@@ -95,6 +97,7 @@ class Call:
     set_level: bool = False
     client: Client | None = None
     trace: Mapping[str, str] | None = None
+    span: Span | None = None
     replica: str = ""
     fresh: bool = False
     begun: Begun | None = None

@@ -18,6 +18,7 @@ from typing import Any
 
 import orjson
 
+from mcp_gateway import tracing
 from mcp_gateway.config import Server
 from mcp_gateway.net import client as net
 from mcp_gateway.net.client import Broken, ConnectFailed, ExchangeError, Silent, Taker
@@ -31,6 +32,7 @@ from mcp_gateway.protocol import (
 )
 from mcp_gateway.sessions import Address, Pin
 from mcp_gateway.sse import sole_event
+from mcp_gateway.tracing import Span
 from mcp_gateway.upstream import legacy, modern
 from mcp_gateway.upstream.admission import Gate
 from mcp_gateway.upstream.budget import Hedge
@@ -299,7 +301,7 @@ class Upstream:
             finally:
                 begun.lane.admission.leave(call.principal)
         tool = call.params.get("name") if call.method == "tools/call" else None
-        lane = self._main if self._pools is None else self._lane(tool)
+        lane = self._main if self._pools is None else self._lane(tool, call.span)
         group = self._group(tool) if self._grouped else None
         principal, admission = call.principal, lane.admission
         if self._waking and self._waking.asleep:
@@ -308,7 +310,12 @@ class Upstream:
             elif self.era is None:  # its lists are wanted, and nobody knows them
                 self._waking.ask()
         if not admission.try_enter(principal, group):
-            await admission.wait(principal, group)
+            start = time.monotonic()
+            try:
+                await admission.wait(principal, group)
+            finally:
+                if call.span:
+                    call.span.set(tracing.QUEUE_SECONDS, time.monotonic() - start)
         try:
             if self._hedge and call.safe:
                 return await self._hedged(lane, call, self._hedge)
@@ -316,12 +323,15 @@ class Upstream:
         finally:
             admission.leave(principal, group)
 
-    def _lane(self, tool: Any) -> Lane:
+    def _lane(self, tool: Any, span: Span | None) -> Lane:
         """Which pool takes the call: GPU or CPU."""
         assert self._pools is not None
         choice = self._pools.choose(tool if isinstance(tool, str) else None)
         self.pool = choice.pool
         self._metrics.pool_choices.labels(self.name, choice.pool, choice.reason).inc()
+        if span:
+            span.set(tracing.POOL, choice.pool)
+            span.set(tracing.POOL_REASON, choice.reason)
         return self._gpu if choice.pool is Pool.GPU and self._gpu else self._main
 
     def _group(self, tool: Any) -> Gate | None:
@@ -337,13 +347,16 @@ class Upstream:
         budget, begun = self._commons.budget, call.begun
         if begun is None:
             budget.request()
-        again = False
+        again, tries = False, 0
         while replica := begun.replica if begun else self._choose(lane, call, tried):
             if tried and not budget.retry():
                 self.last_error += " (and retries are used up)"
                 break
             tried.add(replica.url)
             call.replica = replica.address
+            if call.span and tries:
+                call.span.set(tracing.RETRIES, tries)
+            tries += 1
             trial, start = (begun.trial, begun.start) if begun else (replica.started(), time.monotonic())
             ok = None
             try:

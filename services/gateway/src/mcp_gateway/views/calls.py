@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mcp_gateway import search
+from mcp_gateway import search, tracing
 from mcp_gateway.answers import Answers
 from mcp_gateway.catalog import FAN_OUT_SECONDS
 from mcp_gateway.inbound import validate_mcp_param_headers
@@ -215,6 +215,7 @@ class Calls:
             set_level=request.set_level,
             client=request.client,
             trace=request.trace,
+            span=request.span,
             sink=self._sink(request, upstream),
         )
 
@@ -245,6 +246,8 @@ class Calls:
             result = await upstream.request(call)
         finally:
             request.replica = call.replica or (ask.outcome if ask else "")
+            if ask and request.span:
+                request.span.set(tracing.CACHE, ask.outcome)
         kind = result.get("resultType", "complete")
         if kind != "complete":
             result = self._unfinished(request, upstream, result, kind)

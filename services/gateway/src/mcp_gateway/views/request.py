@@ -11,6 +11,7 @@ import orjson
 from mcp_gateway.principal import Principal
 from mcp_gateway.protocol import Json
 from mcp_gateway.sessions import Session
+from mcp_gateway.tracing import Span
 from mcp_gateway.upstream.call import Begun, Client
 from mcp_gateway.upstream.server import Upstream
 
@@ -40,6 +41,7 @@ class Request:
         set_level: whether the client asked for that level itself.
         client: takes what precedes the response.
         trace: W3C trace context to send along.
+        span: the request's own, where traces are on; what happens on the way is noted there.
         server, replica: who answered, for logs; filled in on the way.
         refused: why policy refused it, for the audit log alone.
         metered: whether it was counted against its client's rate.
@@ -58,6 +60,7 @@ class Request:
     set_level: bool = False
     client: Client | None = None
     trace: Mapping[str, str] | None = None
+    span: Span | None = None
     server: str = ""
     replica: str = ""
     refused: str = ""
