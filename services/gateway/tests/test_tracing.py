@@ -184,6 +184,17 @@ def test_failures(receiver: Receiver, ended: tuple[Any, ...], expected: dict[str
     assert (sent.status.code, sent.status.message) == (2, message)
 
 
+def test_what_comes_after_the_end_is_dropped_without_a_word(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    with tracer(receiver) as gateway:
+        span = gateway.start("tools/call", "t", None, {})
+        span.end("cancelled")
+        span.set(tracing.RETRIES, 1)
+    assert tracing.RETRIES not in attributes(receiver.spans[0])
+    assert not caplog.records
+
+
 def test_long_texts_are_cut(receiver: Receiver) -> None:
     with tracer(receiver) as gateway:
         span = gateway.start("tools/call", "t" * 9999, None, {})

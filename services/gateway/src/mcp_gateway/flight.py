@@ -256,15 +256,10 @@ class Flight:
 
     def _traced(self, span: Span, outcome: str, reply: Reply | None) -> None:
         """End the span with what is known by now."""
-        request, code, text = self._request, None, ""
-        span.set(tracing.SERVER, request.server)
-        span.set(tracing.REPLICA, request.replica)
-        message = reply.message if reply else None
-        if isinstance(message, dict) and "error" in message:
-            code, text = message["error"]["code"], message["error"]["message"]
-        elif isinstance(message, dict) and message["result"].get("isError") is True:
-            outcome = tracing.TOOL_ERROR
-        span.end(outcome, code, text)
+        span.set(tracing.SERVER, self._request.server)
+        span.set(tracing.REPLICA, self._request.replica)
+        verdict, code, text = reply.verdict if reply else ("ok", 0, "")
+        span.end(outcome if verdict == "ok" else verdict, code or None, text)
 
     def _carry(self) -> None:
         """Without traces of its own the gateway hands the client's trace context on as it came, and notes it."""
@@ -321,17 +316,13 @@ class Flight:
             exchange.respond(self._endpoint.insufficient(forbidden))
         else:
             channel.finish(reply, self._request.server)
-        message = reply.message if reply else None
         if forbidden:
             self._note("refused", channel.sent, 403, forbidden.message)
         elif reply is None or exchange.gone:
             self._note("cancelled", channel.sent)
-        elif isinstance(message, dict) and "error" in message:
-            self._note("error", channel.sent, message["error"]["code"], message["error"]["message"])
-        elif isinstance(message, dict) and message["result"].get("isError") is True:
-            self._note("tool_error", channel.sent)
         else:
-            self._note("ok", channel.sent)
+            outcome, code, text = reply.verdict
+            self._note(outcome, channel.sent, code, text)
 
     def _note(self, outcome: Outcome, sent: int, code: int = 0, reason: str = "") -> None:
         """For the audit log: who, what, which replica, how it ended."""

@@ -41,7 +41,6 @@ PRINCIPAL, SERVER, REPLICA = "mcp_gateway.principal", "mcp_gateway.server", "mcp
 POOL, POOL_REASON = "mcp_gateway.pool", "mcp_gateway.pool.reason"
 QUEUE_SECONDS, RETRIES, CACHE = "mcp_gateway.queue.seconds", "mcp_gateway.retries", "mcp_gateway.cache"
 OUTCOME = "mcp_gateway.outcome"
-TOOL_ERROR = "tool_error"
 
 
 @dataclass(frozen=True)
@@ -187,7 +186,10 @@ class Tracer:
 
 
 class Span:
-    """One request's span. Its methods may be called in any order until it ends, once."""
+    """One request's span. It ends once; what is told of it after that is dropped.
+
+    That happens: an answer may be fetched for others, too, and the one who asked first may be gone by then.
+    """
 
     __slots__ = ("_baggage", "_span")
 
@@ -209,7 +211,8 @@ class Span:
 
     def set(self, key: str, value: str | float) -> None:
         """Note an attribute; the module names those that the gateway knows."""
-        self._span.set_attribute(key, value[:_MAX_TEXT] if isinstance(value, str) else value)
+        if self._span.is_recording():
+            self._span.set_attribute(key, value[:_MAX_TEXT] if isinstance(value, str) else value)
 
     def end(self, outcome: str, code: int | None = None, message: str = "") -> None:
         """The request is over.

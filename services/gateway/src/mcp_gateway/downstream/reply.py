@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -12,6 +13,9 @@ from mcp_gateway.net.messages import Response
 from mcp_gateway.net.server import Exchange
 from mcp_gateway.passing import Passing
 from mcp_gateway.protocol import INTERNAL_ERROR, UNWRITABLE, Json, error
+
+if TYPE_CHECKING:
+    from mcp_gateway.audit.log import Outcome
 
 KEEPALIVE_SECONDS = 10.0
 # Proxies in between must not hold events back (nginx's name for it, which others understand as well).
@@ -30,6 +34,16 @@ class Reply:
     def failed(self) -> bool:
         """Whether it is an error."""
         return self.status >= 400 or (isinstance(self.message, dict) and "error" in self.message)
+
+    @property
+    def verdict(self) -> tuple[Outcome, int, str]:
+        """How the message has it: outcome, and the JSON-RPC error's code and message (0 and empty without one)."""
+        message = self.message
+        if isinstance(message, dict) and "error" in message:
+            return "error", message["error"]["code"], message["error"]["message"]
+        if isinstance(message, dict) and message["result"].get("isError") is True:
+            return "tool_error", 0, ""
+        return "ok", 0, ""
 
     def response(self, server: str = "") -> Response:
         """As it leaves."""
