@@ -86,6 +86,7 @@ nodes:
     leader: {description: Whether it leads the managers., type: bool}
     address: {description: Where it is., type: str}
     engine: {description: Version of its engine., type: str}
+    made: {description: Whether the fleet's role brought it into the Swarm., type: bool}
     labels: {description: Its labels., type: dict}
 problem:
   description: What is wrong; empty where nothing is.

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,28 +37,55 @@ class Membership:
     unknown: list[str] = field(default_factory=list)
 
 
-def serving(managers: Sequence[str], seen: Mapping[str, Mapping[str, Any] | None]) -> str:
-    """The first of the managers that serves; empty where none does."""
-    return next((host for host in managers if (seen.get(host) or {}).get("serves")), "")
+def choose(
+    managers: Sequence[str],
+    seen: Mapping[str, Mapping[str, Any] | None],
+    other_than: Collection[str] = (),
+    optional: bool = False,
+) -> str:
+    """The first manager that serves.
 
+    Args:
+        managers: in the inventory's order.
+        seen: host to what ``look`` of it said, or to anything else where it did not answer.
+        other_than: not these, by host, host name or id.
+        optional: whether there may be none, where each host answers and none is in a Swarm; then it is empty.
 
-def tried(managers: Sequence[str], seen: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
-    """Each manager with why it cannot be asked."""
+    Raises:
+        MembershipError: none serves; the message names each that was tried, and why it cannot be asked.
+    """
     reasons = []
     for host in managers:
-        look = seen.get(host)
-        if not look:
-            reason = "does not answer"
-        elif look["problem"]:
-            reason = look["problem"]
-        elif look["state"] in NOT_IN:
-            reason = "is in no Swarm"
-        elif not look["manager"]:
-            reason = f"is a worker of a Swarm ({look['state']})"
+        look = seen.get(host) or {}
+        me: Mapping[str, Any] = next((node for node in look.get("nodes") or [] if node["id"] == look["node_id"]), {})
+        if {host, look.get("node_id"), me.get("host"), me.get("hostname")} & set(other_than):
+            reasons.append(f"{host}: is what this is about")
+        elif look.get("serves"):
+            return host
         else:
-            reason = f"is {look['state']}"
-        reasons.append(f"{host}: {reason}")
-    return reasons
+            reasons.append(f"{host}: {_silence(look)}")
+    if optional and all((seen.get(host) or {}).get("state") in NOT_IN for host in managers):
+        return ""
+    raise MembershipError(
+        "\n".join(
+            [
+                "No manager of this inventory can be asked:",
+                *(reasons or ["mcp_managers has no host"]),
+                "Bring one back, or run the provision playbook where there is no Swarm yet.",
+            ]
+        )
+    )
+
+
+def _silence(look: Mapping[str, Any]) -> str:
+    """Why a host cannot be asked."""
+    if "state" not in look:
+        return "does not answer"
+    if look["problem"]:
+        return str(look["problem"])
+    if look["state"] in NOT_IN:
+        return "is in no Swarm"
+    return f"is a worker ({look['state']})" if not look["manager"] else f"is {look['state']}"
 
 
 def decide(
@@ -78,7 +105,7 @@ def decide(
         MembershipError: hosts are in different Swarms, or none that answers can tell which is right.
     """
     hosts = [*managers, *workers]
-    looks = {host: look for host in hosts if (look := seen.get(host))}
+    looks = {host: look for host in hosts if (look := seen.get(host)) and "state" in look}
     problems = [
         f"{host}: its Swarm is {look['state']}: {look['problem'] or 'no reason is told'}; {_repair(look['state'])}"
         for host, look in looks.items()

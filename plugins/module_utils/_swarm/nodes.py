@@ -32,6 +32,8 @@ except ImportError as failure:  # whoever asks is told
 HOST = f"{LABEL}.host"
 # Which labels the inventory set, so that those it no longer has are removed and others stay.
 OWNED = f"{LABEL}.labels"
+# Nodes that the fleet's role brought into the Swarm.
+MADE = f"{LABEL}.made"
 ROLE_SECONDS = 60.0
 POLL_SECONDS = 0.5
 ATTEMPTS = 10
@@ -250,6 +252,7 @@ def as_dict(one: Node) -> dict[str, Any]:
         "leader": one.leader,
         "address": one.address,
         "engine": one.engine,
+        "made": one.labels.get(MADE) == "true",
         "labels": one.labels,
     }
 
