@@ -64,7 +64,8 @@ def placing_rules(
     if zones and len(zones) < len(hosts):
         without = ", ".join(host.name for host in hosts if ZONE not in host.labels)
         errors.append(
-            f"mcp_node_labels.{ZONE}: missing for {without}; replicas are spread over zones: give every node one, or none"
+            f"mcp_node_labels.{ZONE}: missing for {without}; replicas are spread over zones, so give every node one"
+            " or none"
         )
 
 

@@ -71,6 +71,11 @@ class Node:
         return self.host or self.hostname
 
     @property
+    def votes(self) -> bool:
+        """Whether it counts among the managers: a node that was lost while it was demoted still may."""
+        return self.role == "manager" or bool(self.reachability)
+
+    @property
     def ready(self) -> bool:
         """Whether it takes tasks."""
         return self.state == "ready" and self.availability == "active"
@@ -132,8 +137,8 @@ def quorum_without(there: Sequence[Node], leaving: Node) -> str:
 
     Raft needs more than half of all managers; one that does not answer counts among all, but not among those that do.
     """
-    rest = [n for n in there if n.role == "manager" and n.id != leaving.id]
-    if leaving.role != "manager":
+    rest = [n for n in there if n.votes and n.id != leaving.id]
+    if not leaving.votes:
         return ""
     if not rest:
         return f"{leaving} is the only manager: without it there is no Swarm; playbooks/teardown.yml removes the fleet"
@@ -185,10 +190,13 @@ def wanted_labels(has: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str
 def set_role(swarm: Swarm, target: Node, role: str, say: Callable[[str], None], seconds: float = ROLE_SECONDS) -> bool:
     """Promote or demote a node and wait until the managers count it so; returns whether anything changed.
 
+    A node that is demoted knows it some seconds after its managers. Lost in between, it comes back as one that still
+    votes; then it is promoted and demoted again, which takes its vote, and must leave and join.
+
     Raises:
         SwarmError: the managers cannot do without it, or it did not become what it should within ``seconds``.
     """
-    if target.role == role:
+    if target.role == role and target.votes == (role == "manager"):
         return False
     if role == "worker" and (problem := quorum_without(nodes(swarm), target)):
         raise SwarmError(f"{problem}; nothing was changed")
@@ -196,6 +204,8 @@ def set_role(swarm: Swarm, target: Node, role: str, say: Callable[[str], None], 
         raise SwarmError(f"{target} cannot demote itself; ask another manager")
     if role == "manager" and target.state != "ready":
         raise SwarmError(f"{target} is {target.state}: only a node that answers can become a manager")
+    if target.role == role:
+        update(swarm, target.id, lambda spec: spec.update(Role="manager"))
     update(swarm, target.id, lambda spec: spec.update(Role=role))
     say(f"{target} becomes a {role}")
     deadline = time.monotonic() + seconds
@@ -221,10 +231,7 @@ def remove(swarm: Swarm, target: Node, force: bool) -> None:
         raise SwarmError(
             f"{target} is ready: it must leave first (playbooks/leave.yml -e node={target.name} does all of it)"
         )
-    if target.role == "manager":
-        if problem := quorum_without(nodes(swarm), target):
-            raise SwarmError(f"{problem}; nothing was changed")
-        update(swarm, target.id, lambda spec: spec.update(Role="worker"))
+    set_role(swarm, target, "worker", lambda dummy: None)
     deadline = time.monotonic() + ROLE_SECONDS
     while True:
         try:
