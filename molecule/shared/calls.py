@@ -26,7 +26,7 @@ ATTEMPT_SECONDS = 5.0
 
 @dataclass
 class Calls:
-    """Calls of the tool get_current_time through the edge, each client's one after the other.
+    """Calls of a tool through the edge, each client's one after the other.
 
     With one URL a call that fails is lost. With several a client does what one of a name with several addresses does:
     it goes on at the next and asks again. A call is lost when that fails at every edge, twice.
@@ -35,6 +35,7 @@ class Calls:
         inventory: where the controller keeps the key and the certificates to trust.
         urls: of the endpoint, one an edge.
         authority: certificates to trust, where they are not those that the controller keeps.
+        tool, arguments: of each call.
         clients: how many call side by side, beginning at the edges in turn.
         sent, failed: calls, and what was said of those that were lost.
         elsewhere: why calls were asked again at another edge, one line for each time.
@@ -44,6 +45,8 @@ class Calls:
 
     inventory: Path
     urls: list[str]
+    tool: str = "get_current_time"
+    arguments: dict[str, str] = field(default_factory=lambda: {"timezone": "UTC"})
     clients: int = 1
     authority: Path | None = None
     sent: int = 0
@@ -91,7 +94,7 @@ class Calls:
                         if not attempts:
                             self.sent, attempts, begun = self.sent + 1, 1, time.monotonic()
                         async with asyncio.timeout(seconds):
-                            result = await client.call_tool("get_current_time", {"timezone": "UTC"})
+                            result = await client.call_tool(self.tool, self.arguments)
                         if result.is_error:
                             self.failed.append(str(result.content)[:200])
                         self.longest = max(self.longest, time.monotonic() - begun)

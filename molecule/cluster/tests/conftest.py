@@ -62,10 +62,20 @@ class Cluster:
     def kill(self, name: str) -> None:
         subprocess.run(["docker", "kill", name], check=True, capture_output=True)
 
-    def start(self, name: str) -> None:
-        """Boot a node again and wait until the others see it."""
+    def healed(self, name: str, seconds: float) -> str:
+        """Wait until the others noticed that a node is lost, and everything runs without it; says how long it took."""
+        noticed = self.until(f"{name} noticed", lambda: self.nodes()[name]["state"] != "ready", 60)
+        healed = noticed + self.until(f"whole without {name}", self.whole, 120)
+        assert healed < seconds
+        return f"noticed after {noticed:.1f} s, whole after {healed:.1f} s"
+
+    def start(self, name: str, known: bool = True) -> None:
+        """Boot a node again and wait until the others see it; one that they do not know, until its engine answers."""
         subprocess.run(["docker", "start", name], check=True, capture_output=True)
-        self.until(f"{name} back", lambda: self.nodes()[name]["state"] == "ready", 120)
+        if known:
+            self.until(f"{name} back", lambda: self.nodes()[name]["state"] == "ready", 120)
+        else:
+            self.until(f"{name} up", lambda: bool(self.sh(name, "docker info --format '{{.ID}}'")), 120)
 
     def manager(self) -> str:
         """A node that can be asked."""
@@ -158,12 +168,27 @@ def authority(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def calls(cluster: Cluster, authority: Path, request: pytest.FixtureRequest) -> Iterator[Calls]:
     """One client at each edge, during the whole test; the fleet is whole before."""
     cluster.until("whole", cluster.whole, 120)
-    urls = [f"https://{address}:8443/servers/time/mcp" for address in ADDRESSES.values()]
-    made = Calls(INVENTORY, urls, clients=len(urls), authority=authority)
-    with made.going_on():
+    with Calls(INVENTORY, urls("time"), clients=len(NODES), authority=authority).going_on() as made:
         yield made
-    print(f"\n{made}", *made.elsewhere, *made.failed, sep="\n  ")
-    rows.append((request.node.name.removeprefix("test_").replace("_", " "), str(made), getattr(made, "note", "")))
+    report(request.node.name.removeprefix("test_").replace("_", " "), made)
+
+
+@pytest.fixture
+def fetches(cluster: Cluster, authority: Path) -> Iterator[Calls]:
+    """The same of a server with one replica."""
+    arguments = {"url": "http://gateway:8080/healthz"}
+    with Calls(INVENTORY, urls("fetch"), tool="fetch", arguments=arguments, authority=authority).going_on() as made:
+        yield made
+    report("... of the server with one replica", made)
+
+
+def urls(server: str) -> list[str]:
+    return [f"https://{address}:8443/servers/{server}/mcp" for address in ADDRESSES.values()]
+
+
+def report(name: str, made: Calls) -> None:
+    print(f"\n{name}: {made}", *made.elsewhere, *made.failed, sep="\n  ")
+    rows.append((name, str(made), made.note))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
