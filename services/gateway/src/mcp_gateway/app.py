@@ -156,7 +156,7 @@ class Gateway:
         upstream = Upstream(server, self._commons)
         upstream.changed = partial(self._changed, server.name)
         if server.sticky and self._shared.peers:
-            upstream.follow_sessions(partial(self._states.repin, server.name))
+            upstream.clients.follow(partial(self._states.repin, server.name))
         upstream.start()
         return upstream
 
@@ -180,12 +180,12 @@ class Gateway:
 
     def _pinned(self, server: str, key: str, pin: Pin) -> None:
         if upstream := self._upstreams.get(server):
-            upstream.adopt(key, pin)
+            upstream.clients.adopt(key, pin)
 
     def _over(self, key: str) -> None:
         for upstream in self._upstreams.values():
             if upstream.server.sticky:
-                upstream.end_session(key, None)
+                upstream.clients.end(key, None)
 
     def _cancelled(self, endpoint: str, session: str, identity: Any) -> None:
         if found := self._endpoints.get(endpoint):
@@ -342,7 +342,7 @@ class Gateway:
             servers.append(
                 {
                     "name": name,
-                    "era": upstream.era,
+                    "era": upstream.speaker.era,
                     "replicas": replicas,
                     "tools": None if tools is None else sum(upstream.server.tools.permits(t["name"]) for t in tools),
                     "pins": {"changed": changed} if (changed := self._catalog.changed_tools(name)) else None,
@@ -352,7 +352,7 @@ class Gateway:
                     "queue": upstream.queue(),
                     "pool": upstream.pool or None,
                     "sessions": upstream.sessions,
-                    "last_error": upstream.last_error,
+                    "last_error": upstream.speaker.last_error,
                 }
             )
         return {"servers": servers, "draining": self.draining, "inflight": self.inflight}

@@ -153,7 +153,7 @@ class Catalog:
             ttl = 0.0  # it changed while we read it
         entry = _Entry(items, time.monotonic() + ttl)
         if method == "tools/list":
-            if upstream.era == MODERN:  # the annotation means nothing before
+            if upstream.speaker.era == MODERN:  # the annotation means nothing before
                 items = _with_valid_headers(upstream.name, items)
             entry.listed, entry.items = items, self._reviewed(upstream.name, items)
             entry.mirrored = _mirrored(items)

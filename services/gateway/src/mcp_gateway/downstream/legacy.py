@@ -215,7 +215,9 @@ class Legacy:
         client = _Asking(self, session, channel)
         pinned = [
             asyncio.ensure_future(
-                upstream.relay(key, partial(self._states.pin, session, upstream.name), session.capabilities, client)
+                upstream.clients.relay(
+                    key, partial(self._states.pin, session, upstream.name), session.capabilities, client
+                )
             )
             for upstream, key, _ in self.view.pinned(session)
         ]

@@ -85,7 +85,7 @@ class Calls:
             what = params.get("uri") or request.params.get("name") or ""
             raise RpcError(INVALID_PARAMS, f"{'Resource not found' if 'uri' in params else 'Unknown name'}: {what}")
         self._site.meter(request, profile, upstream.name)
-        if request.modern and "requestState" in params and upstream.era != MODERN:
+        if request.modern and "requestState" in params and upstream.speaker.era != MODERN:
             # Only a server of 2026 gives out states of its own; one of ours would have been opened before.
             raise RpcError(INVALID_PARAMS, "requestState was tampered with, or its time is over; call without it")
         return await self._send(request, upstream, self._call_of(request, upstream, params, safe, schema))
@@ -114,7 +114,7 @@ class Calls:
         if decision.permitted and not catalog.knows(server, "tools/list"):
             if catalog.pins.refusal(server, name):  # nothing to compare with was there yet
                 await catalog.items(upstream, "tools/list", FAN_OUT_SECONDS)
-            elif upstream.era == MODERN:  # it may want arguments in headers
+            elif upstream.speaker.era == MODERN:  # it may want arguments in headers
                 with contextlib.suppress(RpcError):  # the call itself will tell what is wrong
                     await catalog.items(upstream, "tools/list", FAN_OUT_SECONDS)
             else:

@@ -77,7 +77,7 @@ class Lists:
         asked = [
             upstream
             for upstream in self._site.upstreams.values()
-            if upstream.name in visible and (upstream.era is None or CAPABILITY_OF[method] in upstream.capabilities)
+            if upstream.name in visible and upstream.speaker.may_offer(CAPABILITY_OF[method])
         ]
         generation = self._site.catalog.generation
         if self._site.merged:

@@ -88,7 +88,7 @@ class Targets:
         for uri in uris:
             with contextlib.suppress(RpcError):
                 upstream, own = self.resource(uri)
-                if upstream.subscribes:
+                if upstream.speaker.subscribes:
                     found[(upstream.name, own)] = uri
         return found
 
