@@ -69,6 +69,7 @@ class Gateway:
         self._client = Client()
         self._upstreams: dict[str, Upstream] = {}
         self._endpoints: dict[str, Endpoint] = {}
+        self._views: dict[str, View] = {}
         self._catalog = Catalog(config.list_ttl_seconds, Pins(config.pinning))
         self._sealer = Sealer(config.session_keys, config.session_ttl_seconds)
         self._commons = Commons(config, self._client, self.metrics)
@@ -90,7 +91,7 @@ class Gateway:
             self.status,
             lambda: list(self._shared.errors)[::-1],
             self._principal_of,
-            lambda: self._view("/mcp", self._upstreams, merged=True),
+            lambda: self._views["/mcp"],
         )
         keys = [hashlib.sha256(b"console" + key).digest() for key in config.session_keys]
         self._console = Console(backend, keys or [os.urandom(32)], config.public_url)
@@ -139,10 +140,11 @@ class Gateway:
         for upstream in before.values():
             self._catalog.drop(upstream.name)
             self.background(upstream.retire())
-        views = {"/mcp": self._view("/mcp", self._upstreams, merged=True)}
+        views = {"/mcp": self._view("/mcp", self._upstreams, merged=True, previous=self._views.get("/mcp"))}
         for name, upstream in self._upstreams.items():
             path = f"/servers/{name}/mcp"
-            views[path] = self._view(path, {name: upstream}, merged=False)
+            views[path] = self._view(path, {name: upstream}, merged=False, previous=self._views.get(path))
+        self._views = views
         # Endpoints stay what they are to their sessions; only what they show changes.
         for path, view in views.items():
             if endpoint := self._endpoints.get(path):
@@ -160,9 +162,9 @@ class Gateway:
         upstream.start()
         return upstream
 
-    def _view(self, path: str, upstreams: dict[str, Upstream], *, merged: bool) -> View:
+    def _view(self, path: str, upstreams: dict[str, Upstream], *, merged: bool, previous: View | None = None) -> View:
         site = Site(path, upstreams, self._catalog, self.config.profiles, self._shared.limiter, merged=merged)
-        return View(site, self.config.search, self._sealer, self._answers, self._closed)
+        return View(site, self.config.search, self._sealer, self._answers, self._closed, previous)
 
     def _changed(self, server: str, method: str, params: Json) -> None:
         """A server says that something of its changed."""

@@ -43,13 +43,20 @@ class View:
 
     Args:
         closed: set when streams without an end must end.
+        previous: the endpoint as it was configured before.
 
     Attributes:
         lists, calls: its two parts.
     """
 
     def __init__(
-        self, site: Site, search: SearchSettings, sealer: Sealer, answers: Answers, closed: asyncio.Event
+        self,
+        site: Site,
+        search: SearchSettings,
+        sealer: Sealer,
+        answers: Answers,
+        closed: asyncio.Event,
+        previous: View | None = None,
     ) -> None:
         self._site = site
         self._closed = closed
@@ -57,10 +64,10 @@ class View:
         self.upstreams = site.upstreams
         self.merged = site.merged
         self.servers_of = site.servers_of
-        targets = Targets(site)
-        self.resources_of = targets.resources_of
-        self.lists = Lists(site, targets, search)
-        self.calls = Calls(site, targets, self.lists, sealer, answers)
+        self._targets: Targets = Targets(site, previous._targets if previous else None)
+        self.resources_of = self._targets.resources_of
+        self.lists: Lists = Lists(site, self._targets, search, previous.lists if previous else None)
+        self.calls = Calls(site, self._targets, self.lists, sealer, answers)
 
     # -- what the view is ------------------------------------------------------------------------
 
