@@ -85,7 +85,13 @@ class Gateway:
         self._shared = Shared(config, self.metrics, self._client, address, self._states)
         if config.peers.enabled:
             self._shared.peers = peers.Peers(
-                config.peers, config.session_keys, self._states, self._client, self.metrics, self._cancelled
+                config.peers,
+                config.session_keys,
+                self._states,
+                self._shared.limiter,
+                self._client,
+                self.metrics,
+                self._cancelled,
             )
         backend = Backend(
             self.status,
