@@ -32,6 +32,7 @@ from mcp_gateway.upstream.health import HealthChecks
 from mcp_gateway.upstream.lanes import Commons, Lane
 from mcp_gateway.upstream.legacy import LegacySessions
 from mcp_gateway.upstream.pools import Pool, Pools
+from mcp_gateway.upstream.race import Runner
 from mcp_gateway.upstream.replicas import Replica, Replicas
 from mcp_gateway.upstream.speaker import Speaker
 from mcp_gateway.upstream.waking import Waking
@@ -399,23 +400,42 @@ class Upstream:
 
     async def _hedged(self, lane: Lane, call: Call, hedge: Hedge) -> Json:
         """A safe call, sent to a second replica as well when the first takes longer than most calls do."""
-        delay, call.sink = hedge.delay(), None
+        delay = hedge.delay()
         tried: set[str] = set()
-        first = asyncio.ensure_future(self._request(lane, call, tried))
+        tries: dict[asyncio.Task[Json], Call] = {}
+        winner: asyncio.Task[Json] | None = None
+
+        def won(task: asyncio.Task[Json]) -> None:
+            """Its client has a part of this one's answer."""
+            nonlocal winner
+            winner = task
+            for other in tries.keys() - {task}:
+                other.cancel()
+
+        def begin(one: Call, tried: set[str]) -> asyncio.Task[Json]:
+            if call.sink:
+                one = replace(one, sink=Runner(call.sink, lambda: won(task)))
+            task = asyncio.ensure_future(self._request(lane, one, tried))
+            tries[task] = one
+            return task
+
+        first = begin(call, tried)
         running = {first}
         try:
             if delay is not None:
                 await asyncio.wait(running, timeout=delay)
-                if not first.done() and len(lane.replicas) > 1 and self._commons.budget.retry():
+                if not (first.done() or winner) and len(lane.replicas) > 1 and self._commons.budget.retry():
                     self._metrics.hedges.labels(self.name).inc()
                     # Only one of them may speak to the client before the response.
-                    running.add(asyncio.ensure_future(self._request(lane, replace(call, client=None), set(tried))))
+                    running.add(begin(replace(call, client=None), set(tried)))
             while True:
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    if not running or task.exception() is None:
+                    if task is winner or not (winner or (running and task.exception())):
+                        call.replica = tries[task].replica
                         return task.result()
         finally:
+            call.replica = call.replica or tries[first].replica
             for task in running:
                 task.cancel()
 

@@ -30,7 +30,7 @@ from mcp_gateway.sessions import Sealer
 from mcp_gateway.upstream.call import Begun, Call
 from mcp_gateway.upstream.server import Upstream
 from mcp_gateway.views.lists import Lists
-from mcp_gateway.views.merged import check_hints, with_merged_uri, with_merged_uris
+from mcp_gateway.views.merged import with_merged_uri, with_merged_uris, with_own_uri
 from mcp_gateway.views.request import Forbidden, Request, session_key
 from mcp_gateway.views.site import Site
 from mcp_gateway.views.targets import Targets
@@ -223,7 +223,8 @@ class Calls:
         """Where the result can go while it comes."""
         sink = request.sink
         if sink and self._site.merged:
-            sink.item = partial(with_merged_uri, upstream.name)
+            mapped = with_own_uri if request.method == "resources/read" else with_merged_uri
+            sink.item = partial(mapped, upstream.name)
         return sink
 
     async def _send(self, request: Request, upstream: Upstream, call: Call) -> Json:
@@ -251,8 +252,6 @@ class Calls:
         kind = result.get("resultType", "complete")
         if kind != "complete":
             result = self._unfinished(request, upstream, result, kind)
-        if request.method == "resources/read":
-            check_hints(result)
         return with_merged_uris(upstream.name, result) if self._site.merged else result
 
     async def _fresh_schema(self, upstream: Upstream, tool: str) -> Json | None:
