@@ -42,7 +42,7 @@ bench: ## measure what docs/performance.md states
 
 bench-gateway: ## measure the gateway beside proxies and other gateways (ROUNDS=5 SECONDS=2 ONLY=...)
 	@scripts/bootstrap --dev
-	@PYTHONPATH=services/gateway .venv/bin/python -m bench
+	@PATH="$(CURDIR)/.tools/uv/bin:$$PATH" PYTHONPATH=services/gateway .venv/bin/python -m bench
 
 soak-gateway: ## ten minutes of steady load; memory and open files must stay flat
 	@scripts/bootstrap --dev && .venv/bin/python services/gateway/tests/soak/soak.py --minutes 10
