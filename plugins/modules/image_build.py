@@ -85,10 +85,11 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.builder import Builder, Progress
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.builder import Builder
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.docker_cli import Docker
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.errors import BuildError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.locks import resolve
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._progress import Progress
 
 
 def unpack(archive: str, build_dir: str) -> None:

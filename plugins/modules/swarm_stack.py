@@ -123,6 +123,13 @@ options:
   progress_file:
     description: Where progress lines are appended.
     type: path
+  look:
+    description:
+      - Only look, without a lock, whether a deploy with these options has anything to do. RV(due) says so, and nothing
+        is changed.
+      - The action plugin looks first, so that a deploy without changes is one short module.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Says per service what would change. Takes no lock.
@@ -180,6 +187,11 @@ recovered:
   returned: success, unless O(state=absent)
   type: str
   sample: release 8 of 2026-11-24T00:10:00Z by ada@desk was left unfinished; this deploy finishes it
+due:
+  description: Whether there is something to do.
+  returned: O(look=true)
+  type: bool
+  sample: true
 failures:
   description: One report per service that did not come up.
   returned: failure after something had changed
@@ -201,7 +213,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.builder import Progress
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._progress import Progress
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import NoManager, Swarm, SwarmError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.lock import acquire
@@ -261,6 +273,9 @@ def deploy(module: AnsibleModule, swarm: Swarm) -> dict[str, Any]:
         return transaction.rollback(wanted, params["release"])
     if module.check_mode:
         return as_plan(transaction.preview(wanted))
+    if params["look"]:
+        idle = transaction.idle(wanted)
+        return {"changed": False, "due": True} if idle is None else idle | {"due": False}
     return transaction.deploy(wanted)
 
 
@@ -319,6 +334,7 @@ def main() -> None:
             "revision": {"type": "str", "default": ""},
             "catalogue": {"type": "str", "default": ""},
             "progress_file": {"type": "path"},
+            "look": {"type": "bool", "default": False},
         },
         required_if=[("state", "present", ("stack", "stack_file")), ("state", "rollback", ("stack_file",))],
         supports_check_mode=True,
