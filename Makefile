@@ -37,8 +37,9 @@ lint: ## linters alone
 test: ## everything, on real engines
 	@scripts/test all
 
-bench: ## measure what docs/performance.md states
-	@scripts/bench
+bench: ## measure what docs/performance.md states of fleets, on a node of its own (ONLY=builds|deploys KEEP=1)
+	@scripts/bootstrap --dev
+	@PYTHONPATH=scripts .venv/bin/python -m fleetbench
 
 bench-gateway: ## measure the gateway beside proxies and other gateways (ROUNDS=5 SECONDS=2 ONLY=...)
 	@scripts/bootstrap --dev

@@ -53,9 +53,7 @@ class ActionModule(ActionBase):
             display.display(f"    {line}")
             return {"problem": problem}
 
-        ran = run_with_progress(
-            self, MODULE, arguments, task_vars, timeout=timeout, answer=answer
-        )
+        ran = run_with_progress(self, MODULE, arguments, task_vars, timeout=timeout, answer=answer)
         return result | ran
 
     def _idle(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:

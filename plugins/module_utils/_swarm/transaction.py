@@ -96,6 +96,19 @@ class Plan:
         """One per service, in people's words."""
         return [change.line for change in self.changes] + self.drift
 
+    @property
+    def diff(self) -> list[dict[str, str]]:
+        """Settings before and after, as Ansible shows them."""
+        return [
+            {
+                "before_header": change.service,
+                "after_header": change.service,
+                "before": "".join(f"{line}\n" for line in change.before),
+                "after": "".join(f"{line}\n" for line in change.after),
+            }
+            for change in self.changes
+        ]
+
 
 class Transaction:
     """Deploys of one fleet from this manager.
@@ -383,6 +396,7 @@ class Transaction:
         return {
             "changed": changed,
             "differences": plan.lines,
+            "diff": plan.diff,
             "converged": converged,
             "release": release.number if release else 0,
             "recovered": self.recovered,
