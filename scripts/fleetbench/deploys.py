@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 
 from fleetbench.node import HERE, BenchError, Node
 from fleetbench.table import Row
@@ -74,4 +75,8 @@ def back(node: Node) -> list[Row]:
 
 def rows(node: Node) -> list[Row]:
     """All of these; the fleet runs before and after."""
-    return [*no_change(node), *seen(node), *one_server(node), *back(node)]
+    found: list[Row] = []
+    for part in (no_change, seen, one_server, back):
+        found += (more := part(node))
+        print("\n".join(row.line() for row in more), file=sys.stderr, flush=True)
+    return found

@@ -117,8 +117,8 @@ def _encoded(query: dict[str, Any]) -> str:
     return urlencode(values)
 
 
-def missing(error: Exception) -> SwarmError:
-    """There is no SDK."""
+def missing(error: object) -> SwarmError:
+    """There is no SDK, and why."""
     return SwarmError(f"the Python package docker is missing here ({error}); install python3-docker")
 
 
@@ -132,7 +132,7 @@ class Swarm:
 
     def __init__(self) -> None:
         if not importlib.util.find_spec("docker"):  # before anything is changed
-            raise missing(ImportError("No module named 'docker'"))
+            raise missing("it is not installed")
         self.api: Any = Api()
         try:
             info = self.api.info()

@@ -101,10 +101,7 @@ def prune_images(swarm: Swarm, dropped: Iterable[str], kept: Iterable[str]) -> l
     """
     from docker.errors import APIError
 
-    wanted = set(kept)
-    for service in swarm.api.services():
-        for spec in (service["Spec"], service.get("PreviousSpec") or {}):
-            wanted.add(str(((spec.get("TaskTemplate") or {}).get("ContainerSpec") or {}).get("Image", "")))
+    wanted = set(kept) | service_images(swarm)
     removed = []
     for image in sorted(set(dropped) - wanted):
         try:
@@ -113,6 +110,12 @@ def prune_images(swarm: Swarm, dropped: Iterable[str], kept: Iterable[str]) -> l
             continue
         removed.append(image)
     return removed
+
+
+def service_images(swarm: Swarm) -> set[str]:
+    """Images that any service of the Swarm names, now or in what it would go back to."""
+    specs = [spec for s in swarm.api.services() for spec in (s["Spec"], s.get("PreviousSpec") or {})]
+    return {str(((spec.get("TaskTemplate") or {}).get("ContainerSpec") or {}).get("Image", "")) for spec in specs}
 
 
 def images_of(document: dict[str, Any]) -> dict[str, str]:

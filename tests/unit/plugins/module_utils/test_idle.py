@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 from pathlib import Path
 from typing import Any
@@ -15,66 +14,16 @@ import pytest
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import lock as locks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import releases as records
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import RECORD
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.releases import Release, Releases
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.transaction import Transaction, Wish
+from ansible_collections.sophia_ai.mcp_swarm.tests.unit.plugins.module_utils.swarm_double import IMAGE, Double
 
-IMAGE = "mcp-swarm/time:0123456789ab"
 DOCUMENT = {"services": {"time": {"image": IMAGE, "deploy": {"replicas": 1}}}, "secrets": {}, "configs": {}}
-
-
-class Manager:
-    """A Swarm with one service and the configs that a deploy makes, as its lists tell of them."""
-
-    node_id = "node"
-
-    def __init__(self) -> None:
-        self.api = self
-        self.changed: list[str] = []
-        self.items: dict[str, dict[str, Any]] = {}
-        self.live = {
-            "mcp_time": {
-                "ID": "time",
-                "Spec": {
-                    "Name": "mcp_time",
-                    "Mode": {"Replicated": {"Replicas": 1}},
-                    "TaskTemplate": {"ContainerSpec": {"Image": IMAGE}},
-                },
-            }
-        }
-
-    def services(self, dummy: str) -> dict[str, Any]:
-        return self.live
-
-    def images(self) -> list[dict[str, Any]]:
-        return [{"RepoTags": [IMAGE]}]
-
-    def secrets(self) -> list[dict[str, Any]]:
-        return []
-
-    configs = networks = secrets
-
-    def records(self, dummy: str, kind: str) -> list[dict[str, Any]]:
-        return [item for item in self.items.values() if item["Spec"]["Labels"][RECORD] == kind]
-
-    def create_config(self, name: str, data: bytes, labels: dict[str, str]) -> bool:
-        self.changed.append(name)
-        spec = {"Name": name, "Labels": labels, "Data": base64.b64encode(data).decode()}
-        self.items[name] = {"ID": name, "Version": {"Index": 1}, "Spec": spec}
-        return True
-
-    def relabel_config(self, item: dict[str, Any], labels: dict[str, str]) -> bool:
-        self.changed.append(item["ID"])
-        self.items[item["ID"]]["Spec"]["Labels"] = labels
-        return True
-
-    def remove_config(self, identity: str) -> None:
-        del self.items[identity]
 
 
 @pytest.fixture
 def swarm() -> Any:
-    return Manager()
+    return Double()
 
 
 @pytest.fixture
@@ -103,7 +52,7 @@ def test_what_is_as_it_is_wished_for_needs_no_lock(transaction: Transaction, swa
     assert swarm.changed == []
     # It is what the whole deploy answers, and that does take the lock.
     assert transaction.deploy(wish()) == found
-    assert swarm.changed == ["mcp_lock"]
+    assert swarm.changed == ["mcp_lock", "mcp_lock"]  # made and removed
 
 
 def test_another_wish_is_to_be_deployed(transaction: Transaction) -> None:
