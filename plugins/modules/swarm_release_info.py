@@ -98,10 +98,10 @@ lock:
   type: str
   sample: ada since 2026-12-24T12:00:00Z, until 2026-12-27T12:00:00Z (holidays)
 services:
-  description: Running and wanted tasks by service.
+  description: Running and wanted tasks by service; V(asleep) where it has none until somebody calls it.
   returned: success
   type: dict
-  sample: {mcp_edge: 1/1, mcp_gateway: 1/1, mcp_time: 2/2}
+  sample: {mcp_edge: 1/1, mcp_gateway: 1/1, mcp_time: 2/2, mcp_ocr: asleep}
 """
 
 from typing import Any
@@ -134,6 +134,8 @@ def look(swarm: Swarm, fleet: str, stack: dict[str, Any] | None) -> dict[str, An
 
 def _count(service: dict[str, Any]) -> str:
     status = service.get("ServiceStatus") or {}
+    if not status.get("DesiredTasks") and (service["Spec"].get("Labels") or {}).get(diff.SCALE_MIN) == "0":
+        return "asleep"
     return f"{status.get('RunningTasks', 0)}/{status.get('DesiredTasks', 0)}"
 
 
