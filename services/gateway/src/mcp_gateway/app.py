@@ -357,6 +357,7 @@ class Gateway:
                     "latency_ms": upstream.percentiles(),
                     "requests": upstream.requests,
                     "errors": upstream.errors,
+                    "asleep": upstream.asleep,
                     "queue": upstream.queue(),
                     "pool": upstream.pool or None,
                     "sessions": upstream.sessions,
