@@ -157,7 +157,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.builder import Progress
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._progress import Progress
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import drain as draining
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import nodes as members
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import Swarm, SwarmError

@@ -15,18 +15,11 @@ from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import (
     LABEL,
+    Api,
     Swarm,
     SwarmError,
     patiently,
 )
-
-try:
-    import docker
-    from docker.errors import APIError, DockerException
-
-    MISSING = ""
-except ImportError as failure:  # whoever asks is told
-    MISSING = f"the Python package docker is missing ({failure})"
 
 # The node's name in the inventory: host names may be the same on two nodes, and an id dies with a machine.
 HOST = f"{LABEL}.host"
@@ -155,6 +148,8 @@ def quorum_without(there: Sequence[Node], leaving: Node) -> str:
 
 def update(swarm: Swarm, node_id: str, change: Callable[[dict[str, Any]], None]) -> bool:
     """Change a node's specification; returns whether it changed. Somebody else's change in between is no conflict."""
+    from docker.errors import APIError
+
     for attempt in range(ATTEMPTS):
         item = patiently(lambda: swarm.api.inspect_node(node_id))
         spec = copy.deepcopy(item["Spec"])
@@ -231,6 +226,8 @@ def remove(swarm: Swarm, target: Node, force: bool) -> None:
         raise SwarmError(
             f"{target} is ready: it must leave first (playbooks/leave.yml -e node={target.name} does all of it)"
         )
+    from docker.errors import APIError
+
     set_role(swarm, target, "worker", lambda dummy: None)
     deadline = time.monotonic() + ROLE_SECONDS
     while True:
@@ -278,14 +275,12 @@ def look() -> dict[str, Any]:
         "address": "",
         "managers": [],
         "nodes": [],
-        "problem": MISSING,
+        "problem": "",
     }
-    if MISSING:
-        return seen
+    api: Any = Api()
     try:
-        api: Any = docker.APIClient(version="auto", timeout=30)
         info = api.info()
-    except (DockerException, OSError) as error:
+    except Exception as error:  # in as many ways as the SDK has errors; without the SDK too
         return seen | {"problem": f"the Docker engine does not answer: {error}"}
     swarm = info.get("Swarm") or {}
     seen |= {
@@ -301,7 +296,7 @@ def look() -> dict[str, Any]:
         try:
             found = sorted((node(item) for item in api.nodes()), key=lambda one: (one.name, one.id))
             seen |= {"nodes": [as_dict(one) for one in found], "serves": True}
-        except (DockerException, OSError) as error:
+        except Exception as error:
             said = getattr(error, "explanation", None) or str(error)
             seen |= {"problem": f"its managers have no leader: {' '.join(str(said).split())}"}
     return seen
