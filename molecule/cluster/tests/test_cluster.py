@@ -115,3 +115,11 @@ def test_a_node_leaves(cluster: Cluster, calls: Calls) -> None:
     assert "inactive" in cluster.sh(THIRD, "docker info --format '{{.Swarm.LocalNodeState}}'")
     calls.note = f"left in {played.seconds:.0f} s"
     assert not calls.failed
+
+
+def test_nothing_is_left(cluster: Cluster) -> None:
+    played = cluster.play("teardown.yml")
+    assert played.code == 0, played.output
+    for name in NODES:
+        left = cluster.sh(name, "docker info --format '{{.Swarm.LocalNodeState}}'; docker volume ls -q; docker ps -aq; ls /etc/mcp-swarm", check=False)
+        assert left.split() == ["inactive"]

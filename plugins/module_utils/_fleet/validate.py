@@ -164,7 +164,7 @@ def _server_rules(
     if kind == "image" and server["files"]:
         errors.append(f"{path}.files: has no effect with kind image, which is not built here; remove it")
     if kind == "remote":
-        for name in ("volumes", "packages", "prepare", "files", "secrets", "env"):
+        for name in ("volumes", "packages", "prepare", "files", "secrets", "env", "node"):
             if server[name]:
                 errors.append(f"{path}.{name}: has no effect with kind remote; remove it (credentials go to headers)")
 
