@@ -9,12 +9,12 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.compile import compile_fleet
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.facts import Facts
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.facts import Facts, Host
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validate import (
     BUILT_IN_SECRETS,
     FleetError,
@@ -46,14 +46,19 @@ class Controller:
         return next((place for place in places if place.exists()), places[-1])
 
     def compile(
-        self, catalogue: Any, settings: Any, gpu_nodes: int = 0, resolve_secrets: bool = True
+        self,
+        catalogue: Any,
+        settings: Any,
+        gpu_nodes: int = 0,
+        resolve_secrets: bool = True,
+        hosts: Sequence[Host] = (),
     ) -> dict[str, Any]:
         """The fleet plan of this inventory.
 
         Raises:
             FleetError: with every mistake found.
         """
-        entries, fleet = validate(catalogue, settings, gpu_nodes)
+        entries, fleet = validate(catalogue, settings, gpu_nodes, hosts)
         digests = self.secret_digests(self.secret_values(fleet["secrets"])) if resolve_secrets else {}
         sources = [entry["source"] for entry in entries]
         trees = [*SERVICE_TREES, *(s["path"] for s in sources if s["kind"] == "python")]
@@ -66,6 +71,7 @@ class Controller:
             gpu_nodes=gpu_nodes,
             api_key_file=str(self._secret_file("gateway_api_key", fleet["secrets"])),
             ca_file=str(self.state_dir / "edge-ca.crt"),
+            hosts=hosts,
         )
         return compile_fleet(catalogue, settings, facts)
 
@@ -163,6 +169,7 @@ class Fleet:
         controller: the inventory's directory.
         catalogue, settings: the two variables with their templates resolved; None where not defined.
         gpu_nodes: how many hosts have ``mcp_node_gpus``.
+        hosts: the nodes, managers first.
     """
 
     def __init__(self, task_vars: Mapping[str, Any], templar: Any) -> None:
@@ -173,6 +180,11 @@ class Fleet:
             templar.template(task_vars[name]) if name in task_vars else None for name in ("mcp_servers", "mcp_fleet")
         )
         self.gpu_nodes = sum(1 for host in task_vars["hostvars"].values() if host.get("mcp_node_gpus"))
+        managers = list(task_vars.get("groups", {}).get("mcp_managers", []))
+        workers = [name for name in task_vars.get("groups", {}).get("mcp_nodes", []) if name not in managers]
+        self.hosts = [
+            Host(name, name in managers, _labels(task_vars["hostvars"][name])) for name in [*managers, *workers]
+        ]
 
     def plan(self, resolve_secrets: bool = True) -> dict[str, Any]:
         """The whole plan.
@@ -180,7 +192,7 @@ class Fleet:
         Raises:
             FleetError: with every mistake found.
         """
-        return self.controller.compile(self.catalogue, self.settings, self.gpu_nodes, resolve_secrets)
+        return self.controller.compile(self.catalogue, self.settings, self.gpu_nodes, resolve_secrets, self.hosts)
 
     def secret_values(self) -> dict[str, str]:
         """Every secret's value.
@@ -188,8 +200,14 @@ class Fleet:
         Raises:
             FleetError: with every mistake found.
         """
-        dummy, settings = validate(self.catalogue, self.settings, self.gpu_nodes)
+        dummy, settings = validate(self.catalogue, self.settings, self.gpu_nodes, self.hosts)
         return self.controller.secret_values(settings["secrets"])
+
+
+def _labels(host: Mapping[str, Any]) -> dict[str, str]:
+    """A host's ``mcp_node_labels``, as texts."""
+    labels = host.get("mcp_node_labels") or {}
+    return {str(key): str(value).lower() if isinstance(value, bool) else str(value) for key, value in labels.items()}
 
 
 def fact(plan: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .facts import Host
+from .placing import placing_rules
 from .scaling import scale_rules
 from .schema import FLEET, SERVER, Key
 
@@ -162,7 +164,7 @@ def _server_rules(
     if kind == "image" and server["files"]:
         errors.append(f"{path}.files: has no effect with kind image, which is not built here; remove it")
     if kind == "remote":
-        for name in ("volumes", "packages", "prepare", "files", "secrets", "env"):
+        for name in ("volumes", "packages", "prepare", "files", "secrets", "env", "node"):
             if server[name]:
                 errors.append(f"{path}.{name}: has no effect with kind remote; remove it (credentials go to headers)")
 
@@ -212,13 +214,16 @@ def _fleet_rules(fleet: dict[str, Any], errors: list[str]) -> None:
         nets.append((name, net))
 
 
-def validate(catalogue: Any, settings: Any, gpu_nodes: int = 0) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def validate(
+    catalogue: Any, settings: Any, gpu_nodes: int = 0, hosts: Sequence[Host] = ()
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The catalogue and the settings with all defaults filled in.
 
     Args:
         catalogue: the list ``mcp_servers``.
         settings: the mapping ``mcp_fleet``.
         gpu_nodes: how many nodes of the inventory have a GPU.
+        hosts: the inventory's nodes.
 
     Raises:
         FleetError: with every mistake found.
@@ -249,6 +254,7 @@ def validate(catalogue: Any, settings: Any, gpu_nodes: int = 0) -> tuple[list[di
             scale_rules(server, path, fleet["autoscaling"]["gpu"]["url"], errors)
         servers.append(server)
     _fleet_rules(fleet, errors)
+    placing_rules(servers, fleet["data_node"], hosts, errors)
     if errors:
         raise FleetError(list(dict.fromkeys(errors)))
     return servers, fleet
