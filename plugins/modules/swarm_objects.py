@@ -23,7 +23,10 @@ options:
     type: str
     required: true
   networks:
-    description: Overlay networks, each with C(name), C(subnet) and C(internal).
+    description:
+      - Overlay networks, each with C(name), C(subnet), C(internal), and where wanted C(encrypted) (between nodes; either
+        will do without it) and C(mtu) (of the path between nodes, 1500 without it).
+      - One that exists with other options is refused.
     type: list
     elements: dict
     default: []

@@ -10,16 +10,19 @@ import hmac
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.compile import compile_fleet
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.facts import Facts
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validate import (
+    AUTHORITY,
     BUILT_IN_SECRETS,
     FleetError,
     validate,
 )
+from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _pem
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE_TREES = ("services/runtime", "services/gateway", "services/autoscaler")
@@ -27,11 +30,20 @@ SERVICE_TREES = ("services/runtime", "services/gateway", "services/autoscaler")
 SKIPPED_DIRECTORIES = {"tests", "bench", "build", "dist"}
 
 
+@dataclass(frozen=True)
+class Nodes:
+    """How many nodes an inventory has, how many of them have a GPU, and how many are edges that clients reach."""
+
+    all: int = 1
+    gpu: int = 0
+    edge: int = 1
+
+
 class Controller:
     """One inventory as the controller sees it.
 
     ``inventory_dir`` holds ``locks/`` (committed) and ``.state/`` (git-ignored: generated secrets, the
-    internal CA's certificate, the last verification). Relative paths of the catalogue are looked up in the
+    certificate of the fleet's authority, the last verification). Relative paths of the catalogue are looked up in the
     inventory's directory, then in the collection's root.
     """
 
@@ -46,15 +58,19 @@ class Controller:
         return next((place for place in places if place.exists()), places[-1])
 
     def compile(
-        self, catalogue: Any, settings: Any, gpu_nodes: int = 0, resolve_secrets: bool = True
+        self, catalogue: Any, settings: Any, nodes: Nodes = Nodes(), resolve_secrets: bool = True
     ) -> dict[str, Any]:
         """The fleet plan of this inventory.
 
         Raises:
             FleetError: with every mistake found.
         """
-        entries, fleet = validate(catalogue, settings, gpu_nodes)
-        digests = self.secret_digests(self.secret_values(fleet["secrets"])) if resolve_secrets else {}
+        entries, fleet = validate(catalogue, settings, nodes.gpu, nodes.edge)
+        digests: dict[str, str] = {}
+        if resolve_secrets:
+            values = self.secret_values(fleet["secrets"])
+            self._take_authority(values, fleet["edge"])
+            digests = self.secret_digests(values)
         sources = [entry["source"] for entry in entries]
         trees = [*SERVICE_TREES, *(s["path"] for s in sources if s["kind"] == "python")]
         documents = {s["spec"] for s in sources if s["kind"] == "openapi"}
@@ -63,11 +79,28 @@ class Controller:
             trees={tree: digest for tree in trees if (digest := self._tree_digest(tree))},
             files={name: self.path(name).read_text("utf-8") for name in documents if self.path(name).is_file()},
             secret_digests=digests,
-            gpu_nodes=gpu_nodes,
+            gpu_nodes=nodes.gpu,
             api_key_file=str(self._secret_file("gateway_api_key", fleet["secrets"])),
-            ca_file=str(self.state_dir / "edge-ca.crt"),
+            ca_file=str(self._ca_file),
+            nodes=nodes.all,
+            edge_nodes=nodes.edge,
         )
         return compile_fleet(catalogue, settings, facts)
+
+    @property
+    def _ca_file(self) -> Path:
+        return self.state_dir / "edge-ca.crt"
+
+    def _take_authority(self, values: Mapping[str, str], edge: Mapping[str, Any]) -> None:
+        """Look at the edge's certificates, and keep those that clients are to trust where they find them.
+
+        Raises:
+            FleetError: naming each that an edge could not serve with.
+        """
+        if errors := _pem.problems(values, edge["tls"], edge["hosts"]):
+            raise FleetError(errors)
+        if edge["tls"] == "internal":
+            self._keep(self._ca_file, _pem.certificates(values[AUTHORITY]), mode=0o644)
 
     def _tree_digest(self, relative: str) -> str:
         root = self.path(relative)
@@ -125,16 +158,16 @@ class Controller:
             return str(value)
         kept = self.state_dir / "secrets" / name
         if not kept.exists():
-            self._keep(kept, secrets.token_urlsafe(int((source.get("generate") or {}).get("bytes", 32))))
+            self._keep(kept, _generated(source.get("generate") or {}))
         return kept.read_text("utf-8")
 
     @staticmethod
-    def _keep(path: Path, value: str) -> None:
+    def _keep(path: Path, value: str, mode: int = 0o600) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if path.exists() and path.read_text("utf-8") == value:
             return
         temporary = path.with_name(path.name + ".new")
-        temporary.touch(mode=0o600)
+        temporary.touch(mode=mode)
         temporary.write_text(value, "utf-8")
         temporary.replace(path)
 
@@ -142,6 +175,13 @@ class Controller:
         """A keyed digest of each value: names of Swarm objects show it, and must not help to guess the value."""
         key = self._secret_value("digest_key", {})
         return {name: hmac.new(key.encode(), value.encode(), "sha256").hexdigest() for name, value in values.items()}
+
+
+def _generated(how: Mapping[str, Any]) -> str:
+    """A secret that nobody gave: an authority, or so many random bytes as text."""
+    if how.get("authority"):
+        return _pem.new_authority("MCP Swarm fleet authority", int(how["days"]))
+    return secrets.token_urlsafe(int(how.get("bytes", 32)))
 
 
 def tree_files(root: Path) -> Iterator[Path]:
@@ -162,7 +202,7 @@ class Fleet:
     Attributes:
         controller: the inventory's directory.
         catalogue, settings: the two variables with their templates resolved; None where not defined.
-        gpu_nodes: how many hosts have ``mcp_node_gpus``.
+        nodes: how many hosts there are, how many with ``mcp_node_gpus``, how many with ``mcp_node_edge``.
     """
 
     def __init__(self, task_vars: Mapping[str, Any], templar: Any) -> None:
@@ -172,7 +212,13 @@ class Fleet:
         self.catalogue, self.settings = (
             templar.template(task_vars[name]) if name in task_vars else None for name in ("mcp_servers", "mcp_fleet")
         )
-        self.gpu_nodes = sum(1 for host in task_vars["hostvars"].values() if host.get("mcp_node_gpus"))
+        hosts = [task_vars["hostvars"][name] for name in task_vars["groups"].get("mcp_nodes", [])]
+        self.nodes = Nodes(
+            all=max(len(hosts), 1),
+            gpu=sum(1 for host in task_vars["hostvars"].values() if host.get("mcp_node_gpus")),
+            # Where none is named, it is the first manager.
+            edge=max(sum(1 for host in hosts if host.get("mcp_node_edge")), 1),
+        )
 
     def plan(self, resolve_secrets: bool = True) -> dict[str, Any]:
         """The whole plan.
@@ -180,7 +226,7 @@ class Fleet:
         Raises:
             FleetError: with every mistake found.
         """
-        return self.controller.compile(self.catalogue, self.settings, self.gpu_nodes, resolve_secrets)
+        return self.controller.compile(self.catalogue, self.settings, self.nodes, resolve_secrets)
 
     def secret_values(self) -> dict[str, str]:
         """Every secret's value.
@@ -188,7 +234,7 @@ class Fleet:
         Raises:
             FleetError: with every mistake found.
         """
-        dummy, settings = validate(self.catalogue, self.settings, self.gpu_nodes)
+        dummy, settings = validate(self.catalogue, self.settings, self.nodes.gpu, self.nodes.edge)
         return self.controller.secret_values(settings["secrets"])
 
 

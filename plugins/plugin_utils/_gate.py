@@ -26,6 +26,7 @@ def questions(plan: Mapping[str, Any]) -> dict[str, Any]:
         "servers": [{key: server[key] for key in SERVER_KEYS} for server in plan["servers"]],
         "url": plan["edge"]["url"],
         "key": keys.get("gateway_api_key", ""),
+        "authority": keys.get("edge_ca", "") if plan["edge"]["tls"] == "internal" else "",
     }
 
 
@@ -37,8 +38,11 @@ def ask(plan: Mapping[str, Any], question: Mapping[str, Any], timeout: float) ->
         question: what ``questions`` made of the release that serves.
         timeout: seconds for which a server that does not answer yet is asked again.
     """
-    if question["key"] != questions(plan)["key"]:
+    mine = questions(plan)
+    if question["key"] != mine["key"]:
         return "not verified by calls: the API key of that release is not the one on this controller", ""
+    if question.get("authority") != mine["authority"]:
+        return "not verified by calls: the edge's authority of that release is not the one on this controller", ""
     asked = {**plan, "servers": question["servers"], "edge": {**plan["edge"], "url": question["url"]}}
     try:
         key = Path(plan["client"]["api_key_file"]).read_text("utf-8").strip()

@@ -20,7 +20,9 @@ class Facts:
         secret_digests: secret name to a digest of its value; empty where secrets were not resolved.
         gpu_nodes: how many nodes have a GPU.
         api_key_file: where the controller keeps the gateway's API key.
-        ca_file: where the controller keeps the internal CA's certificate.
+        ca_file: where the controller keeps the certificate of the fleet's own authority.
+        nodes: how many nodes the fleet has.
+        edge_nodes: how many of them clients reach.
     """
 
     locks: Mapping[str, str] = field(default_factory=dict)
@@ -30,3 +32,5 @@ class Facts:
     gpu_nodes: int = 0
     api_key_file: str = ""
     ca_file: str = ""
+    nodes: int = 1
+    edge_nodes: int = 1
