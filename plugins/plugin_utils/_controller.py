@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
+
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.compile import compile_fleet
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.facts import Facts
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validate import (
@@ -202,7 +204,8 @@ class Fleet:
     Attributes:
         controller: the inventory's directory.
         catalogue, settings: the two variables with their templates resolved; None where not defined.
-        nodes: how many hosts there are, how many with ``mcp_node_gpus``, how many with ``mcp_node_edge``.
+        nodes: how many hosts there are, how many with ``mcp_node_gpus``, how many without
+            ``mcp_node_edge: false``.
     """
 
     def __init__(self, task_vars: Mapping[str, Any], templar: Any) -> None:
@@ -216,8 +219,7 @@ class Fleet:
         self.nodes = Nodes(
             all=max(len(hosts), 1),
             gpu=sum(1 for host in task_vars["hostvars"].values() if host.get("mcp_node_gpus")),
-            # Where none is named, it is the first manager.
-            edge=max(sum(1 for host in hosts if host.get("mcp_node_edge")), 1),
+            edge=max(sum(1 for host in hosts if boolean(host.get("mcp_node_edge", True), strict=False)), 1),
         )
 
     def plan(self, resolve_secrets: bool = True) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def new_authority(name: str, days: int) -> str:
     """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     uses = dict.fromkeys(
         (
             "digital_signature",
@@ -150,7 +150,7 @@ def _key_problem(text: str, certificate: Any) -> str:
 
 
 def _time_problem(certificate: Any) -> str:
-    now = datetime.datetime.now(datetime.timezone.utc)
+    now = datetime.datetime.now(datetime.UTC)
     if certificate.not_valid_after_utc < now:
         return f"{_subject(certificate)} has ended on {certificate.not_valid_after_utc:%Y-%m-%d}; renew it"
     if certificate.not_valid_before_utc > now:

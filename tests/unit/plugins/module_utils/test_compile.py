@@ -56,7 +56,7 @@ def facts(**changes: Any) -> Facts:
         "locks": {"pypi-mcp-server-time-1.2.3.txt": "mcp-server-time==1.2.3\n", "npm-scope-server-memory-4.5.6.json": "{}"},
         "trees": {"services/runtime": "r1", "services/gateway": "g1", "servers": "s1"},
         "files": {"api.json": "{}"},
-        "secret_digests": {"token": "a" * 64, "gateway_api_key": "b" * 64, "gateway_session_key": "c" * 64},
+        "secret_digests": {"token": "a" * 64, "gateway_api_key": "b" * 64, "gateway_session_key": "c" * 64, "edge_ca": "e" * 64},
         "api_key_file": "/state/key",
         "ca_file": "/state/ca.crt",
     }
@@ -230,7 +230,7 @@ def test_sources_that_are_not_there() -> None:
 
 def test_every_service_is_confined() -> None:
     services = plan()["stack"]["services"]
-    assert set(services) == {"gateway", "edge", "time", "memory", "ai-memory", "api", "ready"}
+    assert set(services) == {"gateway", "edge", "edge-config", "time", "memory", "ai-memory", "api", "ready"}
     for name, service in services.items():
         assert service["cap_drop"] == ["ALL"], name
         assert service.get("read_only", False) is (name != "ready"), name
@@ -253,6 +253,7 @@ def test_a_service_gets_its_own_secrets_only() -> None:
     assert mounted == {
         "gateway": ["gateway_api_key", "gateway_session_key", "token"],
         "edge": [],
+        "edge-config": ["edge_ca"],
         "time": [],
         "memory": [],
         "ai-memory": ["token"],
@@ -282,6 +283,7 @@ def test_what_keeps_files_is_stopped_before_it_is_started_anew() -> None:
     assert orders == {
         "gateway": "start-first",
         "edge": "stop-first",
+        "edge-config": "stop-first",
         "time": "start-first",
         "memory": "stop-first",
         "ai-memory": "start-first",

@@ -56,7 +56,7 @@ class Configs:
 
 def release(image: str = "a:1", **keys: Any) -> Release:
     return Release(
-        0, {"services": {"a": {"image": image}}}, {"/f": "x"}, {"a": image}, {}, "2026-01-01T00:00:00Z", "ada", **keys
+        0, {"services": {"a": {"image": image}}}, {"a": image}, {}, "2026-01-01T00:00:00Z", "ada", **keys
     )
 
 
@@ -83,14 +83,14 @@ def test_a_release_comes_back_as_it_was_written() -> None:
 
 def test_a_large_record_is_packed_and_one_too_large_is_refused() -> None:
     large = release()
-    large.files = {"/f": "x" * 600_000}
+    large.document = {"services": {"a": {"image": "x" * 600_000}}}
     data = records.pack(large)
     assert len(data) < records.PLAIN_BYTES
     labels = {"ai.sophia.mcp.outcome": "deployed"}
-    assert records.unpack(0, data, labels).files == large.files
+    assert records.unpack(0, data, labels).document == large.document
     import random
 
-    large.files = {"/f": random.Random(1).randbytes(600_000).hex()}
+    large.document = {"services": {"a": {"image": random.Random(1).randbytes(600_000).hex()}}}
     with pytest.raises(SwarmError, match="Swarm keeps at most 500000"):
         records.pack(large)
 

@@ -18,9 +18,9 @@ def server(**changes: Any) -> dict[str, Any]:
     return {"name": "time", "source": PYPI, "command": ["mcp-server-time"], **changes}
 
 
-def errors(servers: Any, settings: Any = None, gpu_nodes: int = 0) -> list[str]:
+def errors(servers: Any, settings: Any = None, gpu_nodes: int = 0, edge_nodes: int = 1) -> list[str]:
     with pytest.raises(FleetError) as raised:
-        validate(servers, settings, gpu_nodes)
+        validate(servers, settings, gpu_nodes, edge_nodes)
     return raised.value.errors
 
 
@@ -30,7 +30,7 @@ def test_defaults_are_filled_in() -> None:
     assert servers[0]["resources"] == {"cpus": 1.0, "memory": "512M"}
     assert servers[0]["tools"] == {"allow": ["*"], "deny": []}
     assert fleet["edge"]["tls"] == "internal"
-    assert set(fleet["secrets"]) == {"gateway_api_key", "gateway_session_key"}
+    assert set(fleet["secrets"]) == {"gateway_api_key", "gateway_session_key", "edge_ca"}
 
 
 def test_the_input_is_left_alone() -> None:
@@ -191,9 +191,9 @@ def test_each_mistake_of_a_server(servers: Any, said: str) -> None:
         *(
             (
                 {"edge": {"hosts": [host]}},
-                f"mcp_fleet.edge.hosts[0]: {host!r} is not allowed; write a host name or an IPv4 address, without scheme or port",
+                f"mcp_fleet.edge.hosts[0]: {host!r} is not allowed; write a host name or an address, without scheme, port or brackets",
             )
-            for host in ("https://mcp.example", "mcp.example:443", "::1", "a b", "")
+            for host in ("https://mcp.example", "mcp.example:443", "[::1]", "a b", "")
         ),
         (
             {"secrets": {"a" * 31: {"env": "A"}}},
