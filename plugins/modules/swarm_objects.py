@@ -24,8 +24,8 @@ options:
     required: true
   networks:
     description:
-      - Overlay networks, each with C(name), C(subnet), C(internal), and where wanted C(encrypted) (between nodes; either
-        will do without it) and C(mtu) (of the path between nodes, 1500 without it).
+      - Overlay networks, each with C(name), C(subnet), C(internal), and where wanted C(encrypted) (between nodes;
+        either will do where it is missing) and C(mtu) (of the path between nodes, 1500 where it is missing).
       - One that exists with other options is refused.
     type: list
     elements: dict

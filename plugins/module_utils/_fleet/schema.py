@@ -409,7 +409,7 @@ FLEET: Mapping[str, Key] = {
                 hint="write one address, such as operations@mcp.example",
             ),
             "ca_file": _text(
-                "With files: the authority that clients are to trust, a file on the controller; empty for the public ones.",
+                "With files: the authority that clients trust, a file on the controller; empty for the public ones.",
                 default="",
             ),
         },

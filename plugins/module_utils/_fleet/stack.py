@@ -100,11 +100,15 @@ def _secret(name: str) -> dict[str, Any]:
     return {"source": name, "target": name, "uid": str(UID), "gid": str(UID), "mode": 0o400}
 
 
+def _config(name: str, target: str) -> dict[str, Any]:
+    return {"source": name, "target": target, "uid": str(UID), "gid": str(UID), "mode": 0o440}
+
+
 def _gateway(fleet: Mapping[str, Any], servers: list[dict[str, Any]], refs: Mapping[str, str]) -> Service:
     service = _common(fleet["name"], "gateway", refs["gateway"])
     headers = {value["secret"] for server in servers for value in server["headers"].values()}
     service["networks"] = {"edge": {"aliases": ["gateway"]}, "backend": {"aliases": ["gateway"]}}
-    service["configs"] = [{"source": "gateway", "target": CONFIG_TARGET, "uid": str(UID), "gid": str(UID), "mode": 0o440}]
+    service["configs"] = [_config("gateway", CONFIG_TARGET)]
     service["secrets"] = [_secret(s) for s in ("gateway_api_key", "gateway_session_key", *sorted(headers))]
     service["stop_grace_period"] = f"{fleet['gateway']['drain_seconds'] + 5}s"
     service["deploy"]["replicas"] = fleet["gateway"]["replicas"]
@@ -123,9 +127,7 @@ def _on_a_manager(service: Service) -> None:
 def _autoscaler(fleet_name: str, refs: Mapping[str, str]) -> Service:
     service = _common(fleet_name, "autoscaler", refs["autoscaler"])
     service["networks"] = {"backend": {}, "control": {}}
-    service["configs"] = [
-        {"source": "autoscaler", "target": AUTOSCALER_TARGET, "uid": str(UID), "gid": str(UID), "mode": 0o440}
-    ]
+    service["configs"] = [_config("autoscaler", AUTOSCALER_TARGET)]
     _on_a_manager(service)
     return service
 
@@ -174,7 +176,7 @@ def _edge_config(fleet_name: str, refs: Mapping[str, str], edge: Mapping[str, An
     service["command"] = ["edge-config"]
     service["environment"] = edges.environment(edge)
     service["networks"] = {"edge": {}}  # without any, Swarm would make it one of its own
-    service["configs"] = [{"source": "edge", "target": edges.CADDYFILE, "uid": str(UID), "gid": str(UID), "mode": 0o440}]
+    service["configs"] = [_config("edge", edges.CADDYFILE)]
     service["secrets"] = [_secret(s) for s in edges.SECRETS[edge["tls"]]]
     service["healthcheck"] = {
         "test": ["CMD", "test", "-e", edges.LOADED],

@@ -238,3 +238,53 @@ def test_gpu_required_with_a_gpu_node() -> None:
 
 def test_private_keys_of_people_are_left_to_them() -> None:
     validate([server(**{"x-owner": "platform"})], None)
+
+
+def test_public_certificates_with_several_edges() -> None:
+    settings = {"edge": {"tls": "acme", "acme_email": "a@mcp.example"}}
+    validate([server()], settings, edge_nodes=1)
+    assert errors([server()], settings, edge_nodes=3) == [
+        "mcp_fleet.edge.tls: 'acme' with 3 edge nodes: the authority's challenge reaches any of them, and only the one that"
+        " asked for the certificate can answer; use files or internal, or one edge node"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"edge": {"tls": "files"}},
+            [
+                "mcp_fleet.secrets.edge_certificate: missing; edge.tls files needs it, such as {file: /path/fullchain.pem}",
+                "mcp_fleet.secrets.edge_key: missing; edge.tls files needs it, such as {file: /path/privkey.pem}",
+            ],
+        ),
+        ({"edge": {"ca_file": "/x"}}, ["mcp_fleet.edge.ca_file: has no effect with edge.tls internal; remove it"]),
+        (
+            {"edge": {"hosts": ["h", "1::2::3"]}},
+            ["mcp_fleet.edge.hosts[1]: '1::2::3' is no IPv6 address; write one such as 2001:db8::7"],
+        ),
+        (
+            {"edge": {"tls": "acme", "acme_email": "a b"}},
+            ["mcp_fleet.edge.acme_email: 'a b' is not allowed; write one address, such as operations@mcp.example"],
+        ),
+        (
+            {"networks": {"encrypted": "maybe", "mtu": 100}},
+            [
+                "mcp_fleet.networks.encrypted: 'maybe' is unknown; use one of auto, true, false",
+                "mcp_fleet.networks.mtu: 100 is too small; use at least 1280",
+            ],
+        ),
+    ],
+)
+def test_mistakes_about_edge_and_networks(settings: Any, said: list[str]) -> None:
+    assert errors([server()], settings) == said
+
+
+def test_only_an_internal_edge_has_an_authority() -> None:
+    for tls, more in (("internal", {}), ("acme", {"acme_email": "a@b"})):
+        dummy, fleet = validate([server()], {"edge": {"tls": tls, **more}})
+        assert ("edge_ca" in fleet["secrets"]) == (tls == "internal")
+    dummy, fleet = validate([server()], {"secrets": {"edge_ca": {"env": "CA"}}})
+    assert fleet["secrets"]["edge_ca"]["env"] == "CA"
+    assert not fleet["secrets"]["edge_ca"]["generate"]
