@@ -288,3 +288,15 @@ def test_plain_http_is_sent_to_the_same_host(edge: Edge) -> None:
             answer = plain.recv(65536).decode()
         assert answer.startswith("HTTP/1.1 308")
         assert f"Location: https://{host}:8443/mcp?a=b\r\n" in answer
+
+
+def test_an_authority_is_replaced_without_a_cut(edge: Edge) -> None:
+    """Clients trust both for a while: of several pairs the first signs, and all are given to clients."""
+    old, new = edge.secrets["edge_ca"], _pem.new_authority("new", 60)
+    edge.serve()
+    for signs, pairs in ((old, old), (old, old + new), (new, new + old), (new, new)):
+        edge.secrets = {"edge_ca": pairs}
+        edge.configure()
+        until(edge.loaded)
+        shown = edge.certificate("localhost", _pem.certificates(pairs))
+        shown.verify_directly_issued_by(x509.load_pem_x509_certificates(signs.encode())[0])

@@ -45,8 +45,9 @@ fail() {{
     echo "$1" >&2
     exit 1
 }}
-words() {{ # the line of Caddy's that says what is wrong
-    printf '%s\\n' "$1" | grep '^Error:' || printf '%s\\n' "$1" | tail -n 1
+words() {{ # what Caddy says is wrong, out of the JSON that it says it in
+    printf '%s\\n' "$1" | grep '"level":"error"' | tail -n 1 | sed -e 's/.*"msg":"//' -e 's/"}}$//' \\
+        -e 's/.*\\\\"error\\\\":\\\\"//' -e 's/\\\\"}}.*//' -e 's/\\\\*"/"/g'
 }}
 
 certificate() {{ # into the directory $1: a new one of the fleet's authority, whose key stays here, or the site's own

@@ -190,6 +190,8 @@ def _edge_config(fleet_name: str, refs: Mapping[str, str], edge: Mapping[str, An
     # That it is ready is all that it is for.
     service["deploy"]["labels"][SETTLED] = "true"
     _on_edge_nodes(service)
+    # On all nodes at once: what an edge refuses never serves, and it goes on with what it had.
+    service["deploy"]["update_config"] |= {"parallelism": 0, "monitor": "1s"}
     return service
 
 
