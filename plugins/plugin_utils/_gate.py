@@ -41,7 +41,7 @@ def ask(plan: Mapping[str, Any], question: Mapping[str, Any], timeout: float) ->
     mine = questions(plan)
     if question["key"] != mine["key"]:
         return "not verified by calls: the API key of that release is not the one on this controller", ""
-    if question.get("authority") != mine["authority"]:
+    if question.get("authority", "") != mine["authority"]:
         return "not verified by calls: the edge's authority of that release is not the one on this controller", ""
     asked = {**plan, "servers": question["servers"], "edge": {**plan["edge"], "url": question["url"]}}
     try:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import ssl
 import subprocess
@@ -47,8 +46,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The fleet's edge image, which is named by what it is made of."""
     controller = Controller(tmp_path_factory.mktemp("inventory"))
     catalogue = [{"name": "far", "source": {"kind": "remote", "url": "https://mcp.example/mcp"}}]
-    site = {"site": {"debian_mirror": os.environ.get("DEBIAN_MIRROR", "")}}
-    plan = controller.compile(catalogue, site)
+    plan = controller.compile(catalogue, {})
     ref = next(image["ref"] for image in plan["images"] if image["name"] == "edge")
     if docker("image", "ls", "--quiet", ref) == "":
         pytest.fail(f"{ref} is not on this engine: playbooks/images.yml builds it")
@@ -205,7 +203,8 @@ def test_an_edge_that_does_not_take_it(edge: Edge) -> None:
     # An edge that starts now begins with what was accepted.
     assert edge.certificate("localhost", of(edge)) == before
     link = docker("exec", f"{edge.name}-edge", "readlink", f"{edges.RUN_DIR}/current")
-    assert docker("exec", f"{edge.name}-edge", "ls", edges.RUN_DIR).split() == ["admin.sock", "current", link.rpartition("/")[2]]
+    left = docker("exec", f"{edge.name}-edge", "ls", edges.RUN_DIR).split()
+    assert set(left) == {"admin.sock", "current", link.rpartition("/")[2]}
 
 
 def test_a_node_without_an_edge_says_so(edge: Edge) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
 from typing import Any
 
@@ -210,3 +211,9 @@ def test_a_lock_by_hand_is_never_taken_until_it_expires() -> None:
     locks.free(swarm, "f")
     locks.hold(swarm, "f", "ada", "over", "2001-01-01T00:00:00Z")
     assert take(swarm, "bob").holder.who == "bob"
+
+
+def test_records_of_before_the_edges_configuration_was_in_the_document() -> None:
+    content = json.loads(records.pack(release())) | {"files": {"/etc/mcp-swarm/edge/Caddyfile": "x"}}
+    labels = {"ai.sophia.mcp.outcome": "deployed"}
+    assert records.unpack(1, json.dumps(content).encode(), labels).document == release().document
