@@ -38,6 +38,7 @@ from mcp_gateway.upstream.admission import Gate
 from mcp_gateway.upstream.budget import Hedge
 from mcp_gateway.upstream.call import Begun, Call, Changed
 from mcp_gateway.upstream.call import Client as CallClient
+from mcp_gateway.upstream.canary import Canary, Unreached
 from mcp_gateway.upstream.health import HealthChecks
 from mcp_gateway.upstream.hello import introduce
 from mcp_gateway.upstream.lanes import Commons, Lane
@@ -71,6 +72,7 @@ class Upstream:
         changed: takes the server's word that a list or a resource of its changed: method and params.
         direct: whether calls can be sent without a choice of pool, a group's place or a second thought.
         pool: which of GPU and CPU took the latest call; empty for servers without a choice.
+        canary: a new version of it that is tried beside it; None where there is none.
     """
 
     def __init__(self, server: Server, commons: Commons) -> None:
@@ -87,6 +89,7 @@ class Upstream:
         self.probed = asyncio.Event()
         self.changed: Changed = lambda _method, _params: None
         self.pool = ""
+        self.canary: Canary | None = None
         self._commons = commons
         self._metrics = metrics = commons.metrics
         self._seconds = metrics.upstream_seconds.of(server.name)
@@ -230,6 +233,8 @@ class Upstream:
         is not wanted any more is for ``abandon``.
         """
         lane, now = self._main, time.monotonic()
+        if self.canary and self.canary.wants(call):
+            return None
         if not self.direct or (replica := self._choose(lane, call, _NONE, now)) is None:
             return None
         era, url, session = replica.era, replica.url, None
@@ -255,6 +260,8 @@ class Upstream:
         call.replica = replica.address
         begun = Begun(call, self, lane, replica, connection, identity, era, session, now)
         self._wire.start(connection, head, body, lines, taker)
+        if self.canary:
+            self.canary.passed()
         return begun
 
     def result_of(self, begun: Begun, answer: net.Answer) -> Json | None:
@@ -276,6 +283,8 @@ class Upstream:
         answer.done()
         self._over(begun.replica, begun.trial, True, begun.start, begun.call)
         begun.lane.admission.gate.leave(begun.call.principal)
+        if self.canary:
+            self.canary.note_stable(time.monotonic() - begun.start, result)
         return result
 
     def abandon(self, begun: Begun) -> None:
@@ -295,6 +304,10 @@ class Upstream:
         Raises:
             RpcError: the server's own error, or why it could not be asked.
         """
+        return await (self.canary.carry(call, self._admit) if self.canary else self._admit(call))
+
+    async def _admit(self, call: Call) -> Json:
+        """Have a place for the call, and its result."""
         if begun := call.begun:
             try:
                 return await self._request(begun.lane, call, set())
@@ -395,7 +408,7 @@ class Upstream:
                 begun = None
                 self._over(replica, trial, ok, start, call)
         why = self.last_error if tried or lane.replicas.by_url else "it has no replica"
-        raise RpcError(UNAVAILABLE, f"server {self.name} cannot be reached: {why}")
+        raise Unreached(UNAVAILABLE, f"server {self.name} cannot be reached: {why}")
 
     def _over(self, replica: Replica, trial: bool, ok: bool | None, start: float, call: Call) -> None:
         """A try has ended; None for ``ok`` where that says nothing of the replica."""
@@ -493,15 +506,19 @@ class Upstream:
             with contextlib.suppress(RpcError, WrongEra, OSError):
                 pin = latest()
                 call = Call("", {}, session_key=key, pin=pin, log_level=LOG_LEVELS[0], client=client)
-                replica = self._choose(self._main, call, set())
-                if replica and await self._era_of(replica) != MODERN:
-                    session = await self._sessions.session(replica, key, pin, capabilities)
-                    answer = await self._sessions.relay(session, call, self.changed)
+                held = self.canary.upstream if self.canary and self.canary.holds(call) else self
+                replica = held._choose(held._main, call, set())
+                if replica and await held._era_of(replica) != MODERN:
+                    session = await held._sessions.session(replica, key, pin, capabilities)
+                    answer = await held._sessions.relay(session, call, self.changed)
                     pause = RELAY_SECONDS if answer.status < 400 else MAX_RELAY_SECONDS
             await asyncio.sleep(pause)
 
     async def open_pin(self, key: str, capabilities: Json) -> Pin | None:
         """Open a client session's own session here; None where the server has no sessions or is away."""
+        canary = self.canary.upstream if self.canary and self.canary.takes_session(key) else None
+        if canary and (pin := await canary.open_pin(key, capabilities)):
+            return pin
         replica = self.replicas.choose(set(), None, key)
         if replica is None:
             return None
@@ -530,10 +547,18 @@ class Upstream:
     def adopt(self, key: str, pin: Pin) -> None:
         """Another gateway replica opened this session for the key."""
         self._sessions.adopt(key, pin)
+        if self.canary:
+            self.canary.upstream.adopt(key, pin)
+
+    def session_url(self, key: str) -> str | None:
+        """The replica that holds a client session's own session, as far as is known here."""
+        return self._sessions.url_of(key)
 
     def end_session(self, key: str, pin: Pin | None) -> None:
         """A client session is over."""
         self._sessions.end(key, pin)
+        if self.canary:
+            self.canary.upstream.end_session(key, None)
 
     # -- era -------------------------------------------------------------------------------------
 

@@ -59,6 +59,7 @@ class View:
         self.servers_of = site.servers_of
         targets = Targets(site)
         self.resources_of = targets.resources_of
+        self.server_of = targets.server_of
         self.lists = Lists(site, targets, search)
         self.calls = Calls(site, targets, self.lists, sealer, answers)
 
