@@ -12,7 +12,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _gate
+from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _gate, _hooks, _passes, _trial
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._progress import run_with_progress
 
 display = Display()
@@ -27,9 +27,15 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         task_vars = task_vars or {}
         arguments = dict(self._task.args)
-        timeout = 2 * int(arguments.get("timeout", 300)) + int(arguments.get("lock_wait", 60)) + AFTERWARDS_SECONDS
+        timeout = 3 * int(arguments.get("timeout", 300)) + int(arguments.get("lock_wait", 60)) + AFTERWARDS_SECONDS
+        if float(arguments.get("canary", 0) or 0):
+            timeout += int(arguments.get("canary_seconds", 120))
+        timeout += _hooks.seconds(arguments.get("hooks"))
+        inventory_dir = task_vars.get("inventory_dir")
+        if lines := _hooks.missing(arguments.get("hooks"), inventory_dir):
+            return result | {"failed": True, "msg": "\n".join([*lines, "Nothing was changed."])}
         arguments.setdefault("who", _gate.who())
-        arguments.setdefault("revision", _gate.revision(task_vars.get("inventory_dir")))
+        arguments.setdefault("revision", _gate.revision(inventory_dir))
         plan = (task_vars.get("ansible_facts") or {}).get("fleet_plan")
         verify = str(arguments.get("verify", "true")).lower() in ("true", "yes", "1", "on")
         if plan and verify and arguments.get("state", "present") != "absent":
@@ -38,13 +44,21 @@ class ActionModule(ActionBase):
             arguments.setdefault("verification", _gate.questions(plan))
 
         def answer(question: dict[str, Any]) -> dict[str, Any]:
+            if question.get("kind") == "hook":
+                return _hooks.run(question, inventory_dir)
             if plan is None:
                 return {"problem": "there is no plan to verify by; run the role that compiles it first"}
             try:
                 self._fetch_authority(plan)
             except OSError as error:
                 return {"problem": f"the edge's CA cannot be kept: {error}"}
-            line, problem = _gate.ask(plan, question, int(arguments.get("verify_timeout", 60)))
+            wait, headers = int(arguments.get("verify_timeout", 60)), _passes.headers(task_vars, self._templar)
+            if question.get("kind"):
+                found = _trial.ask(plan, question, wait, headers)
+                if line := found.get("line"):
+                    display.display(f"    {line}")
+                return found
+            line, problem = _gate.ask(plan, question, wait, headers)
             display.display(f"    {line}")
             return {"problem": problem}
 

@@ -79,6 +79,16 @@ lock:
   description: Who holds the lock, since when and why; empty where nobody does.
   returned: success
   type: str
+maintenance:
+  description: What is in maintenance, by whom, since when and why, one line each.
+  returned: success
+  type: list
+  elements: str
+trials:
+  description: Services of new versions that are being tried; without a deploy that runs the next one removes them.
+  returned: success
+  type: list
+  elements: str
 services:
   description: Running and wanted tasks by service, such as V(2/2).
   returned: success
@@ -89,6 +99,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import board, maintenance, trial
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import changes as diff
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import Swarm, SwarmError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.lock import read
@@ -105,6 +116,8 @@ def look(swarm: Swarm, fleet: str, stack: dict[str, Any] | None) -> dict[str, An
         "releases": [release.summary() for release in reversed(releases.all)],
         "drift": drift(fleet, current, live),
         "lock": str(lock[0]) if lock else "",
+        "maintenance": maintenance.lines(board.read(swarm, fleet)),
+        "trials": sorted(swarm.services(trial.stack_of(fleet))),
         "services": {name: _count(service) for name, service in sorted(live.items())},
     }
     if stack is not None:
