@@ -143,7 +143,8 @@ options:
         C(required), whether the deploy fails with it. By default those before a stage are required and others are not.
       - Hooks find in their environment C(MCP_FLEET), C(MCP_ACTION) (V(deploy) or V(rollback)), C(MCP_MOMENT),
         C(MCP_STAGE), C(MCP_RELEASE), C(MCP_CHANGED) (services), C(MCP_WHO), C(MCP_WHY), C(MCP_REVISION) and
-        C(MCP_ERROR). Playbooks have the same as variables in lower case. No secret is among them.
+        C(MCP_ERROR). Playbooks find the same in the variable C(mcp_hook), as C(mcp_hook.fleet). No secret is among
+        them.
       - A required hook that fails before C(apply) stops the deploy with nothing changed; one that fails later has the
         release before restored.
     type: dict

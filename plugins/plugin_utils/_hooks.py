@@ -52,7 +52,7 @@ def run(question: Mapping[str, Any], inventory_dir: str | None) -> dict[str, Any
     """Run a playbook; ``problem`` of what is returned is empty where it succeeded.
 
     Args:
-        question: ``playbook``, ``seconds`` and ``facts``, which it gets as variables in lower case.
+        question: ``playbook``, ``seconds`` and ``facts``, which it gets as the variable ``mcp_hook``.
         inventory_dir: of the play that deploys.
     """
     playbook = path_of(question["playbook"], inventory_dir)
@@ -63,8 +63,8 @@ def run(question: Mapping[str, Any], inventory_dir: str | None) -> dict[str, Any
         command += ["--inventory", source]
     for file in arguments.get("vault_password_files") or ():
         command += ["--vault-password-file", file]
-    facts = {name.lower(): value for name, value in question["facts"].items()}
-    command += ["--extra-vars", json.dumps(facts), str(playbook)]
+    facts = {name.removeprefix("MCP_").lower(): value for name, value in question["facts"].items()}
+    command += ["--extra-vars", json.dumps({"mcp_hook": facts}), str(playbook)]
     with tempfile.TemporaryFile() as output:
         try:
             process = subprocess.Popen(

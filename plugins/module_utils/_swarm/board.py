@@ -134,7 +134,10 @@ def _document(swarm: Swarm, service: dict[str, Any] | None) -> Document:
 
 def _apply(swarm: Swarm, fleet: str, service: dict[str, Any] | None, config: str) -> bool:
     """Make the service, or update the version seen; False where somebody else did meanwhile."""
-    spec = _spec(swarm, fleet, config)
+    try:
+        spec = _spec(swarm, fleet, config)
+    except NotFound:  # whoever came first took it for one of before
+        return False
     if service is None:
         answer = swarm.api._post_json(swarm.api._url("/services/create"), data=spec)
     else:
@@ -142,7 +145,7 @@ def _apply(swarm: Swarm, fleet: str, service: dict[str, Any] | None, config: str
         answer = swarm.api._post_json(url, data=spec, params={"version": service["Version"]["Index"]})
     if answer.ok:
         return True
-    if answer.status_code in (404, 409) or "out of sequence" in answer.text:
+    if answer.status_code in (404, 409) or "out of sequence" in answer.text or not _exists(swarm, config):
         return False
     try:
         swarm.api._raise_for_status(answer)
@@ -205,6 +208,14 @@ def _until_up(swarm: Swarm, fleet: str, config: str) -> None:
             verdict = Verdict("failed", "it does not come up", next(iter(ended or tasks), None))
             raise SwarmError(describe(swarm, name, verdict))
         time.sleep(0.3)
+
+
+def _exists(swarm: Swarm, config: str) -> bool:
+    try:
+        patiently(lambda: swarm.api.inspect_config(config))
+    except NotFound:
+        return False
+    return True
 
 
 def _mounts(task: dict[str, Any], config: str) -> bool:
