@@ -131,8 +131,12 @@ def test_maintenance_lasts_through_a_deploy(node: Node) -> None:
         assert http.get("/status").json()["maintenance"]["*"]["why"] == "moving house"
         assert "moving house" in node.info()["maintenance"][0]
         # A deploy with its trial and its gate goes on, and so does maintenance after it.
-        code, output = node.deploy(server(environment={"X": "moved"}))
+        fetch = node.sh("docker service ps --quiet mcp_fetch")
+        both = {"services": {name: {"environment": {"X": "moved"}} for name in ("time", "fetch")}}
+        code, output = node.deploy(both, only=["time"])
         assert code == 0, output
+        assert "trying time beside what serves" in output
+        assert node.sh("docker service ps --quiet mcp_fetch") == fetch
         assert "1/1 operational on trial" in output
         assert asked("/mcp").status_code == 503
         code, output = node.play("playbooks/verify.yml", verify_timeout=20)

@@ -29,6 +29,7 @@ READ_SECONDS = 3.0
 MAX_BYTES = 4 * 1024 * 1024
 # How long the document of a board that is gone stands. Swarm puts a lost task up again within some 30 s.
 KEEP_SECONDS = 90.0
+SILENT_SECONDS = 5.0
 # How long a replica that starts is not ready for want of the board.
 READY_SECONDS = 5.0
 
@@ -81,6 +82,10 @@ class Board:
         """Look again and again, until cancelled."""
         while True:
             pause = await self._discovery.look()
+            if self._discovery.last_error:
+                # Most likely the name is not there and a resolver behind the engine's is silent: each look takes one of
+                # the few threads that look for servers, for long.
+                pause = SILENT_SECONDS
             if self._urls:
                 await self._read()
             elif not self._discovery.last_error:
