@@ -268,12 +268,13 @@ class Trial:
                 for one in judged:
                     self._say(one.words)
             time.sleep(min(LOOK_SECONDS, max(0.1, deadline - time.monotonic())))
-        for one in judged:
-            self._say(one.words)
         bad = [one.words for one in judged if not one.promoted(terms)]
         if bad:
             raise TrialFailed([f"canary withdrawn: {words}" for words in bad])
-        return [f"canary promoted: {one.words}" for one in judged]
+        lines = [f"canary promoted: {one.words}" for one in judged]
+        for line in lines:
+            self._say(line)
+        return lines
 
     def _look(self, question: dict[str, Any], names: list[str], terms: Terms, over: bool) -> list[Judgement]:
         assert self._ask is not None
