@@ -47,6 +47,7 @@ def test_a_canary_that_is_well_is_promoted(node: Node, calls: Calls) -> None:
     hooks["after_record"].append({"playbook": "../hooks/note.yml"})
     code, output = node.deploy(server(environment={"X": "canary"}), hooks=hooks, **SHARE)
     assert code == 0, output
+    assert "services converged after" in output
     assert "time: 50 % of the calls go to the new version for 12 s" in output
     assert re.search(r"canary promoted: time: the new version answered \d+ calls, 0 failed \(0.0 %\), 95 % within", output)
     assert "hook after_apply: sh ended with 3: nobody listens" in output
@@ -79,6 +80,9 @@ def test_a_canary_that_turns_bad_is_withdrawn(node: Node, calls: Calls) -> None:
 
 def test_a_canary_that_nobody_called_is_not_judged(node: Node) -> None:
     fault = server(environment={"X": "nobody"})
+    code, output = node.deploy(fault, canary=10, trial=False)
+    assert code != 0
+    assert "canary: 10: it is a part of the trial and judged by calls; set trial and verify" in output
     code, output = node.deploy(fault, canary=10, canary_seconds=1, canary_calls=5)
     assert code != 0, output
     assert "too few calls to judge, 5 are needed" in output
@@ -120,6 +124,9 @@ def test_maintenance_lasts_through_a_deploy(node: Node) -> None:
     code, output = node.play("playbooks/maintenance.yml", state="on")
     assert code != 0
     assert "why is empty" in output
+    code, output = node.play("playbooks/maintenance.yml", state="on", why="moving house", minutes=-1)
+    assert code != 0
+    assert "minutes: -1: at least 0; 0 where nobody knows" in output
     code, output = node.play("playbooks/maintenance.yml", state="on", why="moving house", minutes=30)
     assert code == 0, output
     try:

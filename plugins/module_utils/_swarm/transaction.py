@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import time
@@ -31,9 +32,6 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.release
 Say = Callable[[str], None]
 # Asks whoever started this to call the fleet; ``problem`` of the answer is empty where all is well.
 Ask = Callable[[dict[str, Any]], dict[str, Any]]
-NOT_UP = "The fleet did not come up; services that ran before go on serving."
-NOT_PASSED = "The new version did not pass its trial; nothing of what serves was touched."
-STOPPED = "A hook stopped the deploy; nothing of what serves was touched."
 
 
 class DeployFailed(SwarmError):
@@ -44,7 +42,7 @@ class DeployFailed(SwarmError):
         serving: what serves now.
     """
 
-    def __init__(self, reports: list[str], serving: str, head: str = NOT_UP) -> None:
+    def __init__(self, head: str, reports: list[str], serving: str) -> None:
         self.reports, self.serving = reports, serving
         super().__init__("\n".join([head, *reports, serving]))
 
@@ -103,6 +101,19 @@ class Plan:
     def lines(self) -> list[str]:
         """One per service, in people's words."""
         return [change.line for change in self.changes] + self.drift
+
+    @property
+    def diff(self) -> list[dict[str, str]]:
+        """Settings before and after, as Ansible shows them."""
+        return [
+            {
+                "before_header": change.service,
+                "after_header": change.service,
+                "before": "".join(f"{line}\n" for line in change.before),
+                "after": "".join(f"{line}\n" for line in change.after),
+            }
+            for change in self.changes
+        ]
 
 
 class Transaction:
@@ -173,6 +184,23 @@ class Transaction:
         releases = Releases(self.swarm, self.fleet)
         self._aim(wish, releases, number)
         return self.plan(wish, releases)
+
+    def idle(self, wish: Wish) -> dict[str, Any] | None:
+        """What a deploy returns that has nothing to do; None where one is to be run, if only to say what is wrong.
+
+        Takes no lock. Where nobody holds it, no deploy was left unfinished, and what is wished for is recorded and
+        runs, a deploy would take the lock, find the same, and free it; whoever takes it now could as well have come
+        right after that.
+        """
+        try:
+            releases = Releases(self.swarm, self.fleet)
+            if not releases.current or releases.unfinished or self.swarm.records(self.fleet, "lock"):
+                return None
+            plan = self.plan(wish, releases)
+        except SwarmError:
+            return None
+        stale = any(not stacks.same_file(path, text) for path, text in self._for_people(releases).items())
+        return None if plan.lines or stale else self._result(False, releases.current, plan, {})
 
     # -- doing -------------------------------------------------------------------------------------------------
 
@@ -258,18 +286,20 @@ class Transaction:
             lock.check()
             reports = [str(error)] if isinstance(error, SwarmError) else error.reports
             self.hooks.facts["MCP_ERROR"] = "\n".join(reports)[:4000]
-            head = NOT_UP
             if applied:
+                msg = "The fleet did not come up; services that ran before go on serving."
                 self.hooks.run("on_rollback")
                 release.outcome, serving = self._restore(before, wish, lock)
             else:
-                head = STOPPED if isinstance(error, HookFailed) else NOT_PASSED
+                msg = "The new version did not pass its trial; nothing of what serves was touched."
+                if isinstance(error, HookFailed):
+                    msg = "A hook stopped the deploy; nothing of what serves was touched."
                 release.outcome, serving = records.RESTORED, f"Serving now: {before or 'nothing'}, untouched."
             release.message = "\n".join(reports)[:4000]
             self._end(releases, release, start)
             self._prune(releases, wish)
             self.hooks.run("on_failure")
-            raise DeployFailed([*reports, *self.hooks.problems], serving, head) from error
+            raise DeployFailed(msg, [*reports, *self.hooks.problems], serving) from error
         self._people(releases)
         self._prune(releases, wish)
         return self._result(True, release, plan, converged, tried.words)
@@ -424,15 +454,18 @@ class Transaction:
         releases.finish(release)
 
     def _people(self, releases: Releases) -> None:
-        """The stack files on this manager: what runs, and what ran before."""
+        for path, text in self._for_people(releases).items():
+            stacks.write_file(path, text)
+
+    def _for_people(self, releases: Releases) -> dict[str, str]:
+        """The stack files on this manager, path to text: what runs, and what ran before."""
+        files = {}
         if releases.current:
-            stacks.write_file(self.stack_file, stacks.document(releases.current.document))
-        try:
-            previous = releases.previous()
-        except SwarmError:
-            return
-        head, dot, tail = self.stack_file.rpartition(".")
-        stacks.write_file(f"{head}.previous{dot}{tail}", stacks.document(previous.document))
+            files[self.stack_file] = stacks.document(releases.current.document)
+        with contextlib.suppress(SwarmError):
+            head, dot, tail = self.stack_file.rpartition(".")
+            files[f"{head}.previous{dot}{tail}"] = stacks.document(releases.previous().document)
+        return files
 
     def _prune(self, releases: Releases, wish: Wish) -> None:
         """Remove what no kept release needs; a failed release keeps its record and nothing else."""
@@ -456,6 +489,7 @@ class Transaction:
         return {
             "changed": changed,
             "differences": plan.lines,
+            "diff": plan.diff,
             "converged": converged,
             "release": release.number if release else 0,
             "recovered": self.recovered,

@@ -327,4 +327,4 @@ def check(terms: Terms) -> None:
     ]
     wrong = [f"{key}: {value:g}: {allowed}" for key, value, good, allowed in rules if not good]
     if wrong:
-        raise SwarmError("; ".join([*wrong, "nothing was changed"]))
+        raise SwarmError(f"{'; '.join(wrong)}; nothing was changed")

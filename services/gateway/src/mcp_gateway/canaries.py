@@ -97,9 +97,9 @@ class Canaries(Collector):
         return {
             "share": canary.at.share,
             "active": canary.active,
-            "era": upstream.era,
+            "era": upstream.speaker.era,
             "replicas": replicas_of(upstream),
-            "last_error": upstream.last_error,
+            "last_error": upstream.speaker.last_error,
             "seen": seen.get(name),
         }
 

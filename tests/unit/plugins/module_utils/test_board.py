@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from docker.errors import NotFound
+from docker.errors import APIError, NotFound
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import board
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import SwarmError
@@ -168,6 +168,33 @@ def test_it_follows_the_gateways_image(engine: Any) -> None:
 def test_without_a_gateway_nobody_can_be_told(engine: Any) -> None:
     del engine.there["gw"]
     with pytest.raises(SwarmError, match="f runs no gateway, so nobody can be told anything; deploy the fleet first"):
+        board.post(engine, "f", closed)
+
+
+def test_what_the_gateway_must_have(engine: Any) -> None:
+    engine.there["gw"]["Spec"]["TaskTemplate"]["ContainerSpec"]["Secrets"].pop()
+    with pytest.raises(SwarmError, match="f_gateway has no secret gateway_session_key; deploy the fleet first"):
+        board.post(engine, "f", closed)
+
+
+def test_what_the_engine_refuses(engine: Any) -> None:
+    refusal = SimpleNamespace(ok=False, status_code=400, text="bad")
+
+    def refuse(*dummy: Any, **options: Any) -> Any:
+        return refusal
+
+    def complain(answer: Any) -> None:
+        raise APIError("400", explanation="invalid mount config")
+
+    engine._post_json, engine._raise_for_status = refuse, complain
+    with pytest.raises(SwarmError, match="f_gateway_board: the engine refused it: invalid mount config"):
+        board.post(engine, "f", closed)
+
+
+def test_somebody_who_never_stops(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(board.time, "sleep", lambda dummy: None)
+    monkeypatch.setattr(board, "_apply", lambda *dummy: False)
+    with pytest.raises(SwarmError, match="f_gateway_board is changed all the time by somebody else; run again when"):
         board.post(engine, "f", closed)
 
 

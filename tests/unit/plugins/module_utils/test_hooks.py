@@ -23,15 +23,16 @@ def sh(script: str, **keys: Any) -> dict[str, Any]:
     [
         ([], r"hooks: \[\]: a mapping"),
         ({"before_lunch": []}, "hooks.before_lunch: no such moment; there are before_plan, after_plan"),
-        ({"before_plan": {}}, "hooks.before_plan: {}: a list"),
-        ({"before_plan": ["x"]}, r"hooks.before_plan\[0\]: 'x': a mapping"),
+        ({"before_plan": {}}, "hooks.before_plan: {}: a list of hooks"),
+        ({"before_plan": ["x"]}, r"hooks.before_plan\[0\]: 'x': a mapping with command or playbook"),
+        ({"before_plan": [{"playbook": 7}]}, r"hooks.before_plan\[0\].playbook: 7: a path on the controller"),
         ({"before_plan": [{}]}, r"hooks.before_plan\[0\]: give exactly one of command and playbook"),
         ({"before_plan": [{"command": ["a"], "playbook": "b"}]}, "give exactly one"),
         ({"before_plan": [{"command": "rm -rf"}]}, r"hooks.before_plan\[0\].command: 'rm -rf': a list"),
         ({"before_plan": [sh("", seconds=0)]}, r"\[0\].seconds: 0: more than 0"),
         ({"before_plan": [sh("", seconds=True)]}, r"\[0\].seconds: True"),
         ({"before_plan": [sh("", required="no")]}, r"\[0\].required: 'no'"),
-        ({"on_failure": [sh("", required=True)]}, "on_failure can stop nothing"),
+        ({"on_failure": [sh("", required=True)]}, "on_failure can stop nothing; remove it"),
         ({"before_plan": [sh("", user="root")]}, r"\[0\].user: unknown; there are command, playbook"),
     ],
 )
@@ -103,4 +104,4 @@ def test_a_playbook_is_the_controllers() -> None:
     assert asked[0]["facts"] == {"MCP_FLEET": "f", "MCP_MOMENT": "after_record", "MCP_STAGE": "record"}
     nobody = Hooks(wanted)
     nobody.run("after_record")
-    assert "nobody is there" in nobody.problems[0]
+    assert "was not run: a playbook needs the controller, and nobody is there" in nobody.problems[0]

@@ -74,7 +74,7 @@ def test_neither_are_new_servers_nor_what_is_no_server() -> None:
                     }
                 }
             },
-            "a second NVIDIA-GPU",
+            "for that would take a second NVIDIA-GPU",
         ),
     ],
 )
@@ -83,7 +83,7 @@ def test_one_that_cannot_run_twice_is_not_tried_and_that_is_said(keys: Json, why
     able, words = trial.candidates(document(a=service(**keys)), document(a=changed))
     assert able == []
     assert len(words) == 1
-    assert re.search(rf"a: not tried beside the old one, for .*{why}", words[0])
+    assert re.search(rf"a: not tried beside the old one, .*{why}", words[0])
 
 
 def test_a_replica_on_trial_is_the_new_version_and_nobody_elses() -> None:
@@ -136,6 +136,11 @@ def test_it_is_told_in_numbers_that_people_read() -> None:
         "time: the new version answered 214 calls, 0 failed (0.0 %), 95 % within 38 ms;"
         " the old one answered 1,934 calls, 2 failed (0.1 %), 95 % within 35.4 ms"
     )
+    assert "the new version answered no calls; the old one answered no calls" in judge("time", None, TERMS, True).words
+    slow = judge("time", seen((60, 0, 80.0), (600, 0, 30.0)), TERMS, True)
+    assert slow.words.endswith(": it takes 2.7 times as long, 1.5 may be")
+    bad = judge("time", seen((60, 3, 30.0), (600, 0, 28.0)), TERMS, True)
+    assert bad.words.endswith(": 5.0 percentage points more fail, 1 may")
     assert judge("time", None, Terms(10.0, inconclusive="promote"), True).promoted(Terms(10.0, inconclusive="promote"))
 
 

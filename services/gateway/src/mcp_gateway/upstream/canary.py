@@ -19,6 +19,7 @@ from mcp_gateway import tracing
 from mcp_gateway.board.document import CanaryAt
 from mcp_gateway.board.sides import Side, Sides
 from mcp_gateway.protocol import BUSY, CALLS, Json, RpcError
+from mcp_gateway.sessions import Pin
 from mcp_gateway.upstream.call import Call
 
 if TYPE_CHECKING:
@@ -100,12 +101,12 @@ class Canary:
         rank = int.from_bytes(hashlib.blake2b(f"canary {self.at.number} {key}".encode(), digest_size=8).digest())
         return rank % PARTS < self.at.share * PARTS / 100
 
-    def holds(self, call: Call) -> bool:
-        """Whether the call's session is at the canary."""
+    def has_session(self, key: str, pin: Pin | None) -> bool:
+        """Whether a client session's own session is at the canary."""
         replicas = self.upstream.replicas.by_url
-        if (url := self.upstream.session_url(call.session_key)) and url in replicas:
+        if (url := self.upstream.clients.url_of(key)) and url in replicas:
             return True
-        return call.pin is not None and call.pin.url in replicas and not self._stable.session_url(call.session_key)
+        return pin is not None and pin.url in replicas and not self._stable.clients.url_of(key)
 
     async def carry(self, call: Call, stable: Callable[[Call], Awaitable[Json]]) -> Json:
         """The result of a call, from whichever of the two takes it.
@@ -144,9 +145,9 @@ class Canary:
 
     def _has(self, call: Call) -> bool:
         """Of a sticky server: whether the call's session is there, or is new and to be there."""
-        if self.holds(call):
+        if self.has_session(call.session_key, call.pin):
             return bool(self.upstream.replicas.usable)
-        if call.pin or call.born < max(1, int(self.at.since)) or self._stable.session_url(call.session_key):
+        if call.pin or call.born < max(1, int(self.at.since)) or self._stable.clients.url_of(call.session_key):
             return False
         return self.takes_session(call.session_key)
 
