@@ -102,10 +102,14 @@ class Replicas:
 
 def some_canary(share: float, *, sticky: bool = False, until: float = FAR) -> Canary:
     stable: Any = SimpleNamespace(
-        name="x", server=SimpleNamespace(sticky=sticky), session_url=lambda key: {"old": "http://o/mcp"}.get(key)
+        name="x",
+        server=SimpleNamespace(sticky=sticky),
+        clients=SimpleNamespace(url_of=lambda key: {"old": "http://o/mcp"}.get(key)),
     )
     upstream: Any = SimpleNamespace(
-        replicas=Replicas(), queue=lambda: {"running": 0, "places": 4}, session_url=lambda _key: None
+        replicas=Replicas(),
+        queue=lambda: {"running": 0, "places": 4},
+        clients=SimpleNamespace(url_of=lambda _key: None),
     )
     at = CanaryAt("c", 8000, "/mcp", share, 100.0, until, 1)
     return Canary(at, stable, upstream, random.Random(3).random)
