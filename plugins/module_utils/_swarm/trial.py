@@ -224,8 +224,8 @@ class Trial:
             stack = stack_of(self._fleet)
             whole = {f"{stack}_{key_of(name)}" for name in names}
             self._fail(settle(self._swarm, stack, whole, wait.settle, self._say, self._alive))
-            if wait.terms.share and not why_silent:
-                tried.words += self._share(question, wait)
+            if wait.terms.share and self._ask and not why_silent:
+                tried.words += self._share(self._ask, question, wait)
         finally:
             _end(self._swarm, self._fleet, drained=bool(wait.terms.share))
         return tried
@@ -249,7 +249,7 @@ class Trial:
         }
         board.post(self._swarm, self._fleet, lambda document: {**document, "canaries": canaries})
 
-    def _share(self, question: dict[str, Any], wait: Waits) -> list[str]:
+    def _share(self, ask: Ask, question: dict[str, Any], wait: Waits) -> list[str]:
         """Let them take a share of the calls, and judge them by it; returns what was seen, in people's words."""
         terms = wait.terms
         names = [server["name"] for server in question["servers"]]
@@ -260,7 +260,7 @@ class Trial:
             self._alive()
             over = time.monotonic() > deadline
             self._fail(self._ended())
-            judged = self._look(question, names, terms, over)
+            judged = _look(ask, question, names, terms, over)
             if any(one.verdict == "bad" for one in judged) or over:
                 break
             if time.monotonic() - said > 15:
@@ -275,13 +275,6 @@ class Trial:
         for line in lines:
             self._say(line)
         return lines
-
-    def _look(self, question: dict[str, Any], names: list[str], terms: Terms, over: bool) -> list[Judgement]:
-        assert self._ask is not None
-        answer = self._ask({**question, "kind": "canary"})
-        if problem := answer.get("problem"):
-            raise TrialFailed([f"canary withdrawn: {problem}"])
-        return [judge(name, (answer.get("seen") or {}).get(name), terms, over) for name in names]
 
     def _ended(self) -> list[str]:
         """A report per replica that ended while it had its share."""
@@ -305,6 +298,14 @@ class Trial:
             name = head.removeprefix(f"service {stack}_").removesuffix("_canary")
             plain.append(f"service {self._fleet}_{name}, in its trial{dot}{rest}")
         raise TrialFailed(plain)
+
+
+def _look(ask: Ask, question: dict[str, Any], names: list[str], terms: Terms, over: bool) -> list[Judgement]:
+    """How each canary fares by what all gateway replicas saw."""
+    answer = ask({**question, "kind": "canary"})
+    if problem := answer.get("problem"):
+        raise TrialFailed([f"canary withdrawn: {problem}"])
+    return [judge(name, (answer.get("seen") or {}).get(name), terms, over) for name in names]
 
 
 @dataclass(frozen=True)
