@@ -24,13 +24,15 @@ SOURCES = (
     "plugins/modules/swarm_*.py",
     "plugins/action/swarm_*.py",
     "plugins/plugin_utils/_gate.py",
+    "plugins/plugin_utils/_hooks.py",
     "plugins/plugin_utils/_progress.py",
+    "plugins/plugin_utils/_trial.py",
 )
 TESTS = ("tests/**/*.py", "molecule/*/tests/*.py")
 # What is called with a message: exceptions by the ends of their names, and what shows progress or collects problems.
 RAISED = re.compile(r"(Error|Failed|Manager|Fail|NotUp)$")
 SHOWN = ("fail_json", "say", "warn")
-COLLECTED = ("problems", "lines", "parts", "reports")
+COLLECTED = ("errors", "problems", "lines", "parts", "reports", "words")
 KEYS = ("msg", "problem")
 VARIES = "\0"
 # Beginnings of messages that no test names yet, for what varies ``<>``. Only ever shorter: one that has a test, or that
@@ -104,7 +106,8 @@ def _said(node: ast.AST) -> Iterator[ast.expr]:
     """The expressions by which a node says something."""
     if isinstance(node, ast.Call):
         name = _name(node.func)
-        if name == "Verdict" and isinstance(node.args[0], ast.Constant) and node.args[0].value == "failed":
+        failed = isinstance(node.args[0], ast.Constant) and node.args[0].value == "failed" if node.args else False
+        if (name == "Verdict" and failed) or name == "Judgement":
             yield from node.args[1:2]
         elif RAISED.search(name) or name in SHOWN or name == "__init__":
             yield from [*node.args[:1], *(keyword.value for keyword in node.keywords if keyword.arg == "msg")]

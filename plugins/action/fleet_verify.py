@@ -14,7 +14,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _probe, _verdict
+from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _passes, _probe, _verdict
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._controller import Controller
 
 display = Display()
@@ -40,7 +40,8 @@ class ActionModule(ActionBase):
                 msg = f"{path} does not exist: the {what} is written by the deploy playbook; run it first"
                 return result | {"failed": True, "msg": msg}
         key = Path(plan["client"]["api_key_file"]).read_text("utf-8").strip()
-        servers, problems = asyncio.run(_probe.Probe(plan, key, args["timeout"]).run())
+        headers = _passes.headers(task_vars, self._templar)
+        servers, problems = asyncio.run(_probe.Probe(plan, key, args["timeout"], headers).run())
         line = _verdict.summary(servers)
         report = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

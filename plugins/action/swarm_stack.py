@@ -27,12 +27,22 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         task_vars = task_vars or {}
         arguments = dict(self._task.args)
+        inventory_dir, hooks_seconds = task_vars.get("inventory_dir"), 0
+        if hooks := arguments.get("hooks"):
+            from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _hooks
+
+            hooks_seconds = _hooks.seconds(hooks)
+            if lines := _hooks.missing(hooks, inventory_dir):
+                return result | {"failed": True, "msg": "\n".join([*lines, "Nothing was changed."])}
         deploys = arguments.get("state", "present") == "present" and not self._task.check_mode
         if deploys and (idle := self._idle(arguments, task_vars)):
             return result | idle
-        timeout = 2 * int(arguments.get("timeout", 300)) + int(arguments.get("lock_wait", 60)) + AFTERWARDS_SECONDS
+        timeout = 3 * int(arguments.get("timeout", 300)) + int(arguments.get("lock_wait", 60)) + AFTERWARDS_SECONDS
+        if float(arguments.get("canary", 0) or 0):
+            timeout += int(arguments.get("canary_seconds", 120))
+        timeout += hooks_seconds
         arguments.setdefault("who", _gate.who())
-        arguments.setdefault("revision", _gate.revision(task_vars.get("inventory_dir")))
+        arguments.setdefault("revision", _gate.revision(inventory_dir))
         plan = (task_vars.get("ansible_facts") or {}).get("fleet_plan")
         verify = str(arguments.get("verify", "true")).lower() in ("true", "yes", "1", "on")
         if plan and verify and arguments.get("state", "present") != "absent":
@@ -41,9 +51,19 @@ class ActionModule(ActionBase):
             arguments.setdefault("verification", _gate.questions(plan))
 
         def answer(question: dict[str, Any]) -> dict[str, Any]:
+            from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _hooks, _passes, _trial
+
+            if question.get("kind") == "hook":
+                return _hooks.run(question, inventory_dir)
             if plan is None:
                 return {"problem": "there is no plan to verify by; run the role that compiles it first"}
-            line, problem = _gate.ask(plan, question, int(arguments.get("verify_timeout", 60)))
+            wait, headers = int(arguments.get("verify_timeout", 60)), _passes.headers(task_vars, self._templar)
+            if question.get("kind"):
+                found = _trial.ask(plan, question, wait, headers)
+                if line := found.get("line"):
+                    display.display(f"    {line}")
+                return found
+            line, problem = _gate.ask(plan, question, wait, headers)
             display.display(f"    {line}")
             return {"problem": problem}
 

@@ -17,6 +17,7 @@ description:
     answer must be 401.
   - Shows a table and the line C(N/N operational), and writes the same as JSON to C(.state/verification.json) beside the
     inventory. Fails with each broken server's cause and next step.
+  - Maintenance does not keep it out; whether clients are let in is for M(sophia_ai.mcp_swarm.swarm_maintenance).
   - Needs the fact C(fleet_plan).
 author:
   - Sophia AI (@sophia-ai)

@@ -97,6 +97,18 @@ lock:
   returned: success
   type: str
   sample: ada since 2026-12-24T12:00:00Z, until 2026-12-27T12:00:00Z (holidays)
+maintenance:
+  description: What is in maintenance, by whom, since when and why, one line each.
+  returned: success
+  type: list
+  elements: str
+  sample: ["the fleet: by ada since 2026-12-24T12:00:00Z, until 2026-12-24T12:30:00Z (the volumes are moved)"]
+trials:
+  description: Services of new versions that are being tried; without a deploy that runs the next one removes them.
+  returned: success
+  type: list
+  elements: str
+  sample: [mcp_trial_time_canary]
 services:
   description: Running and wanted tasks by service; V(asleep) where it has none until somebody calls it.
   returned: success
@@ -108,6 +120,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import board, maintenance, trial
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import changes as diff
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import Swarm, SwarmError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.lock import read
@@ -124,6 +137,8 @@ def look(swarm: Swarm, fleet: str, stack: dict[str, Any] | None) -> dict[str, An
         "releases": [release.summary() for release in reversed(releases.all)],
         "drift": drift(fleet, current, live),
         "lock": str(lock[0]) if lock else "",
+        "maintenance": maintenance.lines(board.read(swarm, fleet)),
+        "trials": sorted(swarm.services(trial.stack_of(fleet))),
         "services": {name: _count(service) for name, service in sorted(live.items())},
     }
     if stack is not None:

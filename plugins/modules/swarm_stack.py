@@ -15,6 +15,10 @@ description:
     update of every service (replicated, global, jobs) to convergence or failure. Then the fleet is called through its
     edge, and what is new is watched until it has run for O(settle) seconds. Only then does the release count as
     deployed.
+  - Before a server that runs is updated, one replica of its new version runs beside it. It has to become ready, to
+    answer as an MCP server through the gateway, and to live for O(settle) seconds; where it does not, what serves was
+    never touched. With O(canary) it takes a share of the calls as well, and is judged by errors and latency beside the
+    old replicas.
   - On any failure the release before is applied again as a whole - services, replicas, secrets, configs - and
     called again. The message names service, task, node, exit code, error and last lines, and says what serves now.
   - Each deploy is recorded in the Swarm itself, in a config named C(<name>_release_<number>). Any manager can list the
@@ -87,7 +91,7 @@ options:
   settle:
     description:
       - Seconds that a new task must have lived before the release counts as deployed. Going back to a release does not
-        wait.
+        wait. Of a server that was tried beside its old version it is the replica on trial that is waited for.
     type: int
     default: 25
   lock_wait:
@@ -103,6 +107,59 @@ options:
     type: list
     elements: str
     default: []
+  trial:
+    description:
+      - Whether one replica of a changed server's new version is tried beside the old one before it is updated. Going
+        back to a release tries nothing.
+      - A server that cannot run twice is not tried, and the deploy says so. That is one with volumes, with a port of
+        the host, with a reserved GPU, or whose old task has to stop first.
+    type: bool
+    default: true
+  canary:
+    description:
+      - Percent of a changed server's calls that its new version takes during the trial, before it is updated. Of a
+        server with sticky sessions it takes new sessions. 0 is none.
+      - It is withdrawn, and the deploy fails, when it is worse than the old version during the same time.
+    type: float
+    default: 0
+  canary_seconds:
+    description: For how long it takes them. One that is plainly worse is withdrawn sooner.
+    type: int
+    default: 120
+  canary_calls:
+    description: How many calls it must have answered to be judged.
+    type: int
+    default: 50
+  canary_errors:
+    description:
+      - How many percentage points its error rate may lie above that of the old version. An error of a tool counts.
+    type: float
+    default: 1
+  canary_latency:
+    description: How many times as long as with the old version the 95th percentile of its calls may take.
+    type: float
+    default: 1.5
+  canary_inconclusive:
+    description: What becomes of it after fewer than O(canary_calls) calls.
+    type: str
+    choices: [withdraw, promote]
+    default: withdraw
+  hooks:
+    description:
+      - What is run before and after each stage, a list of hooks by moment. Moments are C(before_) and C(after_) with
+        each of C(plan), C(trial), C(apply), C(verify) and C(record), and C(on_rollback) before a release is gone back
+        to, by wish or after a failure, and C(on_failure) when it is known what serves after one.
+      - A hook has C(command), a program on this manager and its arguments as a list, or C(playbook), a playbook's path
+        on the controller, relative to the inventory's directory. It may have C(seconds), how long it may take (60), and
+        C(required), whether the deploy fails with it. By default those before a stage are required and others are not.
+      - Hooks find in their environment C(MCP_FLEET), C(MCP_ACTION) (V(deploy) or V(rollback)), C(MCP_MOMENT),
+        C(MCP_STAGE), C(MCP_RELEASE), C(MCP_CHANGED) (services), C(MCP_WHO), C(MCP_WHY), C(MCP_REVISION) and
+        C(MCP_ERROR). Playbooks find the same in the variable C(mcp_hook), as C(mcp_hook.fleet). No secret is among
+        them.
+      - A required hook that fails before C(apply) stops the deploy with nothing changed; one that fails later has the
+        release before restored.
+    type: dict
+    default: {}
   verify:
     description: Whether the fleet must answer calls before a release counts as deployed. Needs the fact C(fleet_plan).
     type: bool
@@ -193,6 +250,28 @@ EXAMPLES = r"""
     stack_file: "{{ ansible_facts.fleet_plan.paths.stack_file }}"
     only: [github]
 
+- name: Let the new version take a tenth of the calls for five minutes first
+  sophia_ai.mcp_swarm.swarm_stack:
+    name: mcp
+    stack: "{{ ansible_facts.fleet_plan.stack }}"
+    stack_file: "{{ ansible_facts.fleet_plan.paths.stack_file }}"
+    canary: 10
+    canary_seconds: 300
+
+- name: Back up before anything changes, tell people afterwards
+  sophia_ai.mcp_swarm.swarm_stack:
+    name: mcp
+    stack: "{{ ansible_facts.fleet_plan.stack }}"
+    stack_file: "{{ ansible_facts.fleet_plan.paths.stack_file }}"
+    hooks:
+      before_apply:
+        - command: [/usr/local/sbin/backup-volumes, --quick]
+          seconds: 300
+      after_record:
+        - playbook: hooks/announce.yml
+      on_failure:
+        - playbook: hooks/announce.yml
+
 - name: Go back to the release before
   sophia_ai.mcp_swarm.swarm_stack:
     name: mcp
@@ -252,6 +331,19 @@ recovered:
   returned: success, unless O(state=absent) or in check mode
   type: str
   sample: release 8 of 2026-11-24T00:10:00Z by ada@desk was left unfinished; this deploy finishes it
+trial:
+  description: What the trial showed of each server, and which could not be tried, in people's words.
+  returned: success, unless O(state=absent)
+  type: list
+  elements: str
+  sample:
+    - "canary promoted: time: the new version answered 214 calls, 0 failed (0.0 %), 95 % within 38 ms; the old one
+      answered 1,934 calls, 2 failed (0.1 %), 95 % within 35 ms"
+hook_problems:
+  description: Hooks that failed and did not stop the deploy, each with the last lines that it wrote.
+  returned: success, unless O(state=absent)
+  type: list
+  elements: str
 due:
   description: Whether there is something to do.
   returned: O(look=true)
@@ -287,8 +379,10 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._progress import Progress
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import board, hooks, trial
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import NoManager, Swarm, SwarmError
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.judging import Terms
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.lock import acquire
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.transaction import (
     DeployFailed,
@@ -303,7 +397,20 @@ ANSWER_SECONDS = 40
 def wish(params: dict[str, Any]) -> Wish:
     """What the options ask for."""
     keys = ("who", "why", "revision", "catalogue", "timeout", "settle", "keep", "only", "keep_images", "verification")
-    return Wish(document=params["stack"] or {}, wait=params["lock_wait"], **{key: params[key] for key in keys})
+    names = ("seconds", "calls", "errors", "latency", "inconclusive")
+    terms = Terms(params["canary"], **{name: params[f"canary_{name}"] for name in names})
+    trial.check(terms)
+    if terms.share and not (params["trial"] and params["verify"]):
+        raise SwarmError(
+            f"canary: {terms.share:g}: it is a part of the trial and judged by calls; set trial and verify"
+        )
+    return Wish(
+        document=params["stack"] or {},
+        wait=params["lock_wait"],
+        trial=params["trial"],
+        terms=terms,
+        **{key: params[key] for key in keys},
+    )
 
 
 def deploy(module: AnsibleModule, swarm: Swarm) -> dict[str, Any]:
@@ -311,22 +418,23 @@ def deploy(module: AnsibleModule, swarm: Swarm) -> dict[str, Any]:
     params = module.params
     say = Progress(params["progress_file"])
 
-    def verify(question: dict[str, Any]) -> str:
-        answer = say.ask(question, params["verify_timeout"] + ANSWER_SECONDS)
-        if answer is None:
-            return "nobody verified it: the controller went away; run the deploy again"
-        return str(answer["problem"])
+    def ask(question: dict[str, Any]) -> dict[str, Any]:
+        seconds = question.get("seconds") or params["verify_timeout"]
+        answer = say.ask(question, seconds + ANSWER_SECONDS)
+        return answer or {"problem": "nobody verified it: the controller went away; run the deploy again"}
 
+    answers = ask if params["progress_file"] else None
     transaction = Transaction(
         swarm,
         params["name"],
         params["stack_file"],
         say,
-        verify if params["verify"] and params["progress_file"] else None,
+        answers if params["verify"] else None,
+        hooks.Hooks(hooks.read(params["hooks"]), say, answers),
     )
     wanted = wish(params)
     if params["state"] == "rollback":
-        wanted.settle = 0
+        wanted.settle, wanted.trial = 0, False
         if module.check_mode:
             return as_plan(transaction.preview_rollback(wanted, params["release"]))
         return transaction.rollback(wanted, params["release"])
@@ -356,6 +464,8 @@ def absent(module: AnsibleModule, swarm: Swarm) -> dict[str, Any]:
     say = Progress(params["progress_file"])
     with acquire(swarm, fleet, params["who"], params["why"] or "teardown", params["lock_wait"], say):
         records = {item["Spec"]["Name"] for item in swarm.records(fleet, "lock")}
+        trial.sweep(swarm, fleet)
+        board.take_down(swarm, fleet, whatever=True)
         gone = [name for name in stacks.remove(swarm, fleet, params["volumes"]) if name not in records]
     return {"changed": bool(gone), "removed": gone}
 
@@ -376,6 +486,14 @@ def main() -> None:
             "lock_wait": {"type": "int", "default": 60},
             "keep": {"type": "int", "default": 10},
             "keep_images": {"type": "list", "elements": "str", "default": []},
+            "trial": {"type": "bool", "default": True},
+            "canary": {"type": "float", "default": 0},
+            "canary_seconds": {"type": "int", "default": 120},
+            "canary_calls": {"type": "int", "default": 50},
+            "canary_errors": {"type": "float", "default": 1},
+            "canary_latency": {"type": "float", "default": 1.5},
+            "canary_inconclusive": {"type": "str", "choices": ["withdraw", "promote"], "default": "withdraw"},
+            "hooks": {"type": "dict", "default": {}},
             "verify": {"type": "bool", "default": True},
             "verify_timeout": {"type": "int", "default": 60},
             "verification": {"type": "dict", "default": {}},
@@ -395,6 +513,8 @@ def main() -> None:
     try:
         swarm = Swarm()
         result = (absent if leaving else deploy)(module, swarm)
+        for problem in result.get("hook_problems", []):
+            module.warn(problem)
         if not (module._diff or module.check_mode):
             result.pop("diff", None)
         module.exit_json(**result)

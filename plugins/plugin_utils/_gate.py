@@ -34,16 +34,20 @@ def questions(plan: Mapping[str, Any]) -> dict[str, Any]:
         "url": plan["edge"]["url"],
         "key": keys.get("gateway_api_key", ""),
         "authority": keys.get("edge_ca", "") if plan["edge"]["tls"] == "internal" else "",
+        "session_key": keys.get("gateway_session_key", ""),
     }
 
 
-def ask(plan: Mapping[str, Any], question: Mapping[str, Any], timeout: float) -> tuple[str, str]:
+def ask(
+    plan: Mapping[str, Any], question: Mapping[str, Any], timeout: float, headers: Mapping[str, str]
+) -> tuple[str, str]:
     """Call the fleet; returns a line for people, and what is wrong (empty where nothing is).
 
     Args:
         plan: the present plan: it knows where key and CA lie on this controller.
         question: what ``questions`` made of the release that serves.
         timeout: seconds for which a server that does not answer yet is asked again.
+        headers: sent with every request.
     """
     from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._probe import Probe
 
@@ -55,7 +59,7 @@ def ask(plan: Mapping[str, Any], question: Mapping[str, Any], timeout: float) ->
     asked = {**plan, "servers": question["servers"], "edge": {**plan["edge"], "url": question["url"]}}
     try:
         key = Path(plan["client"]["api_key_file"]).read_text("utf-8").strip()
-        servers, problems = asyncio.run(Probe(asked, key, timeout).run())
+        servers, problems = asyncio.run(Probe(asked, key, timeout, headers).run())
     except OSError as error:
         return "not verified", f"the gate could not be asked: {error}"
     line = _verdict.summary(servers)

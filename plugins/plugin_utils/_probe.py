@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,15 +38,18 @@ class Probe:
         plan: the fleet plan.
         key: API key of the gateway.
         wait_seconds: how long a server that does not answer is asked again.
+        headers: sent with every request that carries the key.
     """
 
-    def __init__(self, plan: dict[str, Any], key: str, wait_seconds: float) -> None:
+    def __init__(
+        self, plan: dict[str, Any], key: str, wait_seconds: float, headers: Mapping[str, str] | None = None
+    ) -> None:
         self._plan = plan
         # A server scaled to nothing is meant to be away.
         self._servers = [server for server in plan["servers"] if server["replicas"] or server["url"]]
         self._base = plan["edge"]["url"]
         self._edges = list(dict.fromkeys([self._base, *plan["edge"].get("urls", [])]))
-        self._headers = {"Authorization": f"Bearer {key}"}
+        self._headers = {"Authorization": f"Bearer {key}", **(headers or {})}
         self._deadline = time.monotonic() + wait_seconds
         ca_file = plan["client"]["ca_file"]
         self._tls = ssl.create_default_context(cafile=ca_file or None)
@@ -142,9 +145,13 @@ class Probe:
             seen.error = cause(failure)
         return seen
 
+    def _path(self, server: dict[str, Any]) -> str:
+        """Where a server is asked."""
+        return f"/servers/{server['name']}/mcp"
+
     async def _ask(self, server: dict[str, Any], seen: Seen) -> None:
         check = server["check"]
-        async with self._client(f"/servers/{server['name']}/mcp") as client:
+        async with self._client(self._path(server)) as client:
             seen.tools = await _all_tools(client)
             if check:
                 seen.call, seen.expected = check["tool"], check["expect"]
@@ -166,16 +173,41 @@ class Probe:
         for seen in servers:
             seen.merged = sum(name.startswith(f"{seen.name}__") for name in names)
 
+    async def _servers_known(self, http: httpx2.AsyncClient) -> dict[str, dict[str, Any]]:
+        """The servers as the gateway's /status has them, by name."""
+        answer = await http.get(f"{self._base}/status")
+        answer.raise_for_status()
+        return {entry["name"]: entry for entry in answer.json()["servers"]}
+
     async def _status(self, servers: list[Seen]) -> None:
         """Replicas and eras, as the gateway sees them."""
         async with self._http(self._headers) as http:
-            answer = await http.get(f"{self._base}/status")
-            answer.raise_for_status()
-        known = {entry["name"]: entry for entry in answer.json()["servers"]}
+            known = await self._servers_known(http)
         for seen in servers:
             entry = known.get(seen.name, {})
             seen.healthy = sum(replica["healthy"] for replica in entry.get("replicas", ()))
             seen.era = entry.get("era") or ""
+
+
+class TrialProbe(Probe):
+    """Replicas on trial, which only their own endpoint at the gateway leads to."""
+
+    def _path(self, server: dict[str, Any]) -> str:
+        return f"/servers/{server['name']}/canary/mcp"
+
+    async def run(self) -> tuple[list[Seen], list[str]]:
+        """What each of them showed."""
+        gate = asyncio.Semaphore(SIDE_BY_SIDE)
+        found = list(await asyncio.gather(*(self._server(server, gate) for server in self._servers)))
+        for seen in found:  # where clients look they are not to be found
+            seen.merged, seen.healthy = len(seen.tools), seen.desired
+        return found, []
+
+    async def shares(self) -> dict[str, Any]:
+        """What the gateway's replicas saw of canaries and of the old replicas beside them, by server."""
+        async with self._http(self._headers) as http:
+            known = await self._patiently(lambda: self._servers_known(http))
+        return {name: (entry.get("canary") or {}).get("seen") for name, entry in known.items()}
 
 
 def _desired(server: dict[str, Any]) -> int:

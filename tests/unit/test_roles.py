@@ -13,7 +13,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
-TYPES: dict[str, type | tuple[type, ...]] = {"bool": bool, "int": int, "list": list, "dict": dict, "str": str, "path": str}
+TYPES: dict[str, type | tuple[type, ...]] = {"bool": bool, "int": int, "float": (int, float), "list": list, "dict": dict, "str": str, "path": str}
 
 
 def load(role: str, path: str) -> dict[str, Any]:

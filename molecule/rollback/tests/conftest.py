@@ -33,6 +33,12 @@ class Node:
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def url(self) -> str:
+        """Where the server time is called through the edge."""
+        done = subprocess.run(["docker", "inspect", NODE], capture_output=True, text=True, check=True)
+        address = json.loads(done.stdout)[0]["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+        return f"https://{address}:8443/servers/time/mcp"
+
     def start(self, playbook: str, **variables: Any) -> subprocess.Popen[str]:
         path = ROOT / playbook if "/" in playbook else SCENARIO / playbook
         command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(INVENTORY), str(path)]
@@ -62,6 +68,10 @@ class Node:
         assert done.returncode == 0, done.stdout + done.stderr
         return dict(json.loads(done.stdout.partition("=>")[2]))
 
+    def aside(self) -> list[str]:
+        """What runs beside the fleet for a while: replicas on trial, and the gateway's board."""
+        return sorted(set(self.services()) - set(self.info()["services"]))
+
     def objects(self) -> set[str]:
         """Secrets and configs, but for records."""
         names = self.sh("docker secret ls --format '{{.Name}}'; docker config ls --format '{{.Name}}'").split()
@@ -76,10 +86,7 @@ def node() -> Node:
 @pytest.fixture
 def calls(node: Node) -> Iterator[Calls]:
     """A client that calls during the whole test; the fleet is whole and answers before and after."""
-    address = json.loads(
-        subprocess.run(["docker", "inspect", NODE], capture_output=True, text=True, check=True).stdout
-    )[0]["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
-    with Calls(INVENTORY, [f"https://{address}:8443/servers/time/mcp"]).going_on() as made:
+    with Calls(INVENTORY, [node.url()]).going_on() as made:
         yield made
 
 

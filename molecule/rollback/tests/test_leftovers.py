@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import Calls, Node, rows
+from calls import Calls
+from conftest import Node, rows
 
 NAME = "first"
 FILE = "/etc/mcp-swarm/first.yml"

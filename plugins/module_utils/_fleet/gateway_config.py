@@ -19,6 +19,8 @@ def gateway_config(servers: list[dict[str, Any]], fleet: Mapping[str, Any]) -> d
         "sessions": {"key_files": ["/run/secrets/gateway_session_key"]},
         # Of a single replica too: while it is updated, the new one learns from the old one what clients have set.
         "peers": {"dns": {"name": f"tasks.{fleet['name']}_gateway", "port": PORT}},
+        # What deploys and people say while it runs; there is no such service most of the time.
+        "board": {"dns": {"name": f"tasks.{fleet['name']}_gateway_board", "port": PORT}},
         "http": {"allowed_hosts": ["*"], "allowed_origins": fleet["gateway"]["allowed_origins"]},
         "drain_seconds": fleet["gateway"]["drain_seconds"],
         "servers": [_server(server, fleet["name"]) for server in servers if server["replicas"] or server["url"]],

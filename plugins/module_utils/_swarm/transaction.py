@@ -14,19 +14,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import board
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import changes as diff
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import releases as records
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import trial as trials
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import Swarm, SwarmError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import settle, watch
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.hooks import HookFailed, Hooks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.images import images_of, pinned, prune_images
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.judging import Terms
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.lock import Lock, acquire, now
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.objects import prune_objects
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.releases import Release, Releases
 
 Say = Callable[[str], None]
-# Asks whoever started this to call the fleet; what it answers is empty where all is well, else what is wrong.
-Verify = Callable[[dict[str, Any]], str]
+# Asks whoever started this to call the fleet; ``problem`` of the answer is empty where all is well.
+Ask = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class DeployFailed(SwarmError):
@@ -37,11 +41,9 @@ class DeployFailed(SwarmError):
         serving: what serves now.
     """
 
-    def __init__(self, reports: list[str], serving: str) -> None:
+    def __init__(self, head: str, reports: list[str], serving: str) -> None:
         self.reports, self.serving = reports, serving
-        super().__init__(
-            "\n".join(["The fleet did not come up; services that ran before go on serving.", *reports, serving])
-        )
+        super().__init__("\n".join([head, *reports, serving]))
 
 
 class NotUp(Exception):
@@ -64,6 +66,8 @@ class Wish:
         keep: how many deployed releases are kept.
         only: services to deploy; all where empty.
         keep_images: images that stay even if no release names them.
+        trial: whether a changed server's new version is tried beside the old one before it is updated.
+        terms: the share of the calls that it takes then, and how it is judged.
     """
 
     document: dict[str, Any]
@@ -78,6 +82,8 @@ class Wish:
     keep: int = 10
     only: list[str] = field(default_factory=list)
     keep_images: list[str] = field(default_factory=list)
+    trial: bool = True
+    terms: Terms = field(default_factory=Terms)
 
 
 @dataclass
@@ -114,12 +120,15 @@ class Transaction:
         swarm: the manager.
         fleet: the stack's name.
         stack_file: where the document of what runs is kept for people; the one before lies beside it.
-        say, verify: progress, and the gate.
+        say, ask: progress, and the gate; None where there is nobody to ask.
+        hooks: what is run before and after each stage.
     """
 
-    def __init__(self, swarm: Swarm, fleet: str, stack_file: str, say: Say, verify: Verify | None) -> None:
+    def __init__(
+        self, swarm: Swarm, fleet: str, stack_file: str, say: Say, ask: Ask | None, hooks: Hooks | None = None
+    ) -> None:
         self.swarm, self.fleet, self.stack_file = swarm, fleet, stack_file
-        self.say, self.verify = say, verify
+        self.say, self.ask, self.hooks = say, ask, hooks or Hooks()
         self.recovered = ""
 
     # -- planning ----------------------------------------------------------------------------------------------
@@ -194,9 +203,11 @@ class Transaction:
         """
         with self._locked(wish) as lock:
             releases = Releases(self.swarm, self.fleet)
+            self._sweep()
             forced = self._recover(lock, releases, wish)
             self._adopt(releases, wish)
-            plan = self.plan(wish, releases)
+            with self._told("deploy", wish).stage("plan"):
+                plan = self.plan(wish, releases)
             if not plan.lines and not forced:
                 self._people(releases)
                 return self._result(False, releases.current, plan, {})
@@ -211,15 +222,18 @@ class Transaction:
         """
         with self._locked(wish) as lock:
             releases = Releases(self.swarm, self.fleet)
+            self._sweep()
             self._abandon(releases, "a rollback took its place")
             self._adopt(releases, wish)
             target = self._aim(wish, releases, number)
-            try:
-                plan = self.plan(wish, releases)
-            except SwarmError as error:
-                raise SwarmError(f"{target} cannot be gone back to:\n{error}") from error
+            with self._told("rollback", wish).stage("plan"):
+                try:
+                    plan = self.plan(wish, releases)
+                except SwarmError as error:
+                    raise SwarmError(f"{target} cannot be gone back to:\n{error}") from error
             if not plan.lines:
                 return self._result(False, releases.current, plan, {})
+            self.hooks.run("on_rollback")
             return self._carry_out(lock, releases, plan, wish)
 
     def _aim(self, wish: Wish, releases: Releases, number: int | None) -> Release:
@@ -237,27 +251,101 @@ class Transaction:
         start = time.monotonic()
         before = releases.current
         release = releases.begin(plan.release)
+        touched = {change.service for change in plan.changes}
+        self.hooks.facts |= {"MCP_RELEASE": str(release.number), "MCP_CHANGED": " ".join(sorted(touched))}
+        applied = False
         try:
+            tried = self._try(release, before, wish, lock)
+            self.hooks.run("before_apply")
+            applied = True
             converged = self._put(release, before, wish.timeout, lock)
-            self._gate(release)
-            touched = {change.service for change in plan.changes}
-            if failures := settle(self.swarm, self.fleet, touched, wish.settle, self.say, lock.check):
-                raise NotUp(failures)
-        except (NotUp, SwarmError) as error:
+            board.refresh(self.swarm, self.fleet)
+            self.hooks.run("after_apply")
+            with self.hooks.stage("verify"):
+                self._gate(release)
+                # What was tried beside the old version has proved already that it stays up.
+                young = touched - {f"{self.fleet}_{name}" for name in tried.services}
+                if failures := settle(self.swarm, self.fleet, young, wish.settle, self.say, lock.check):
+                    raise NotUp(failures)
+            with self.hooks.stage("record"):
+                release.outcome = records.DEPLOYED
+                live = self.swarm.services(self.fleet)
+                release.services = _digests(self.fleet, release.document, live)
+                self._end(releases, release, start)
+        except (NotUp, trials.TrialFailed, SwarmError) as error:
             lock.check()
-            reports = error.reports if isinstance(error, NotUp) else [str(error)]
-            release.outcome, serving = self._restore(before, wish, lock)
+            reports = [str(error)] if isinstance(error, SwarmError) else error.reports
+            self.hooks.facts["MCP_ERROR"] = "\n".join(reports)[:4000]
+            if applied:
+                msg = "The fleet did not come up; services that ran before go on serving."
+                self.hooks.run("on_rollback")
+                release.outcome, serving = self._restore(before, wish, lock)
+            else:
+                msg = "The new version did not pass its trial; nothing of what serves was touched."
+                if isinstance(error, HookFailed):
+                    msg = "A hook stopped the deploy; nothing of what serves was touched."
+                release.outcome, serving = records.RESTORED, f"Serving now: {before or 'nothing'}, untouched."
             release.message = "\n".join(reports)[:4000]
             self._end(releases, release, start)
             self._prune(releases, wish)
-            raise DeployFailed(reports, serving) from error
-        release.outcome = records.DEPLOYED
-        live = self.swarm.services(self.fleet)
-        release.services = _digests(self.fleet, release.document, live)
-        self._end(releases, release, start)
+            self.hooks.run("on_failure")
+            raise DeployFailed(msg, [*reports, *self.hooks.problems], serving) from error
         self._people(releases)
         self._prune(releases, wish)
-        return self._result(True, release, plan, converged)
+        return self._result(True, release, plan, converged, tried.words)
+
+    def _told(self, action: str, wish: Wish) -> Hooks:
+        """The hooks, told what they are run for."""
+        self.hooks.facts |= {
+            "MCP_FLEET": self.fleet,
+            "MCP_ACTION": action,
+            "MCP_RELEASE": "",
+            "MCP_WHO": wish.who,
+            "MCP_WHY": wish.why,
+            "MCP_REVISION": wish.revision,
+            "MCP_CHANGED": "",
+            "MCP_ERROR": "",
+        }
+        return self.hooks
+
+    def _sweep(self) -> None:
+        """Take away what the trial of a deploy that died left."""
+        if trials.sweep(self.swarm, self.fleet):
+            self.say("removed replicas on trial that another deploy had left")
+
+    def _try(self, release: Release, before: Release | None, wish: Wish, lock: Lock) -> trials.Tried:
+        """Try what can be tried of a release beside the one that serves.
+
+        Raises:
+            TrialFailed: a new version did not pass.
+        """
+        if not wish.trial or before is None:
+            return trials.Tried()
+        names, words = trials.candidates(before.document, release.document)
+        for line in words:
+            self.say(line)
+        if not names:
+            return trials.Tried(words=words)
+        servers = [s for s in release.verification.get("servers", []) if s["name"].replace("_", "-") in names]
+        question = {**before.verification, "servers": servers}
+        silent = self._why_silent(before, servers)
+        if silent and wish.terms.share:
+            raise trials.TrialFailed([f"canary: {wish.terms.share:g} %: nobody can judge it: {silent}; deploy without"])
+        trial = trials.Trial(self.swarm, self.fleet, self.say, lock.check, self.ask)
+        waits = trials.Waits(wish.timeout, wish.settle, wish.terms)
+        with self.hooks.stage("trial"):
+            tried = trial.run(release.document, names, question, silent, waits)
+        return trials.Tried(tried.services, words + tried.words)
+
+    def _why_silent(self, before: Release, servers: list[dict[str, Any]]) -> str:
+        """Why replicas on trial cannot be called through the gateway that serves; empty where they can."""
+        if not self.ask or not servers:
+            return "nobody is there to call them"
+        if "session_key" not in before.verification:
+            return "the gateway that serves knows no trials; the one that is deployed now does"
+        live = self.swarm.services(self.fleet)
+        away = [part for part in ("gateway", "edge") if not _is_up(live.get(f"{self.fleet}_{part}", {}))]
+        return f"{' and '.join(away)} of what serves {'are' if away[1:] else 'is'} not up" if away else ""
 
     def _put(self, release: Release, before: Release | None, timeout: float, lock: Lock) -> dict[str, float]:
         """Bring a release's services to life."""
@@ -271,10 +359,10 @@ class Transaction:
         return converged
 
     def _gate(self, release: Release) -> None:
-        if not self.verify or not release.verification.get("servers"):
+        if not self.ask or not release.verification.get("servers"):
             return
         self.say("asking every server through the edge")
-        if problem := self.verify(release.verification):
+        if problem := self.ask(release.verification)["problem"]:
             raise NotUp([problem])
 
     def _restore(self, before: Release | None, wish: Wish, lock: Lock) -> tuple[str, str]:
@@ -298,9 +386,9 @@ class Transaction:
         self._people(Releases(self.swarm, self.fleet))
         count = len(before.document["services"])
         note = f"Serving now: {before}, {count}/{count} services"
-        if not self.verify or not before.verification.get("servers"):
+        if not self.ask or not before.verification.get("servers"):
             return records.RESTORED, f"{note}."
-        problem = self.verify(before.verification)
+        problem = self.ask(before.verification)["problem"]
         return records.RESTORED, f"{note}, {'but ' + problem if problem else 'verified'}."
 
     def _recover(self, lock: Lock, releases: Releases, wish: Wish) -> bool:
@@ -375,7 +463,12 @@ class Transaction:
         )
 
     def _result(
-        self, changed: bool, release: Release | None, plan: Plan, converged: dict[str, float]
+        self,
+        changed: bool,
+        release: Release | None,
+        plan: Plan,
+        converged: dict[str, float],
+        tried: list[str] | None = None,
     ) -> dict[str, Any]:
         return {
             "changed": changed,
@@ -384,6 +477,8 @@ class Transaction:
             "converged": converged,
             "release": release.number if release else 0,
             "recovered": self.recovered,
+            "trial": tried or [],
+            "hook_problems": self.hooks.problems,
         }
 
 

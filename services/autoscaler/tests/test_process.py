@@ -60,7 +60,9 @@ class Exporter:
                     "Hostname": "node-1",
                     "DCGM_FI_DRIVER_VERSION": "580.95.05",
                 }
-                lines.append(f"{name}{{{','.join(f'{key}={json.dumps(v)}' for key, v in labels.items())}}} {value(use)}")
+                lines.append(
+                    f"{name}{{{','.join(f'{key}={json.dumps(v)}' for key, v in labels.items())}}} {value(use)}"
+                )
         return 200, "\n".join(lines) + "\n"
 
 

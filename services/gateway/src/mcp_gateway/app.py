@@ -18,10 +18,12 @@ from typing import Any
 
 import orjson
 
-from mcp_gateway import peers
+from mcp_gateway import passes, peers
 from mcp_gateway.answers import Answers
 from mcp_gateway.auth import Unauthorized, metadata
 from mcp_gateway.backend import Backend
+from mcp_gateway.board import Board, Document
+from mcp_gateway.canaries import SUFFIX, Canaries, replicas_of
 from mcp_gateway.catalog import Catalog
 from mcp_gateway.config import Config, Server
 from mcp_gateway.console import Console
@@ -33,7 +35,7 @@ from mcp_gateway.net.client import Client
 from mcp_gateway.net.messages import Response
 from mcp_gateway.net.server import Exchange
 from mcp_gateway.net.server import Server as HttpServer
-from mcp_gateway.pinning import Pins
+from mcp_gateway.pinning import Pins, PinSettings
 from mcp_gateway.principal import Principal
 from mcp_gateway.protocol import INVALID_REQUEST, Json, error
 from mcp_gateway.sessions import Pin, Sealer
@@ -83,6 +85,15 @@ class Gateway:
         self.metrics.fleet.servers = lambda: self._upstreams.values()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._shared = Shared(config, self.metrics, self._client, address, self._states)
+        self._canaries = Canaries(config, self._client, lambda: self._upstreams, self._met, self.background)
+        self._board: Board | None = None
+        if config.board.enabled:
+            self._board = Board(
+                config.board, config.session_keys, self._client, f"{address} {os.urandom(4).hex()}",
+                self._canaries.report, self._heard,
+            )  # fmt: skip
+            self.metrics.registry.register(self._canaries)
+            self.metrics.fleet.closed = lambda: self._shared.maintenance.notices
         if config.peers.enabled:
             self._shared.peers = peers.Peers(
                 config.peers,
@@ -112,6 +123,8 @@ class Gateway:
         self._apply(self.config)
         if self._shared.peers:
             self._shared.peers.start()
+        if self._board:
+            self.background(self._board.run())
         self.background(self._tick())
         self.background(self._keep())
 
@@ -142,7 +155,7 @@ class Gateway:
             if old and old.server == server:
                 self._upstreams[server.name] = before.pop(server.name)
             else:
-                self._upstreams[server.name] = self._met(server)
+                self._upstreams[server.name] = self._met(server, self._commons)
         for upstream in before.values():
             self._catalog.drop(upstream.name)
             self.background(upstream.retire())
@@ -159,9 +172,15 @@ class Gateway:
                 self._endpoints[path] = Endpoint(path, view, self._shared, self._sealer, self._parking, self._hub)
         for path in self._endpoints.keys() - views.keys():
             del self._endpoints[path]
+        self._canaries.refresh()
 
-    def _met(self, server: Server) -> Upstream:
-        upstream = Upstream(server, self._commons)
+    def _heard(self, said: Document) -> None:
+        """The board says something new."""
+        self._shared.maintenance.notices = said.maintenance
+        self._canaries.apply(said.canaries)
+
+    def _met(self, server: Server, commons: Commons) -> Upstream:
+        upstream = Upstream(server, commons)
         upstream.changed = partial(self._changed, server.name)
         if server.sticky and self._shared.peers:
             upstream.clients.follow(partial(self._states.repin, server.name))
@@ -213,6 +232,8 @@ class Gateway:
             part = (part + 1) % KEEP_PARTS
             for upstream in list(self._upstreams.values())[part::KEEP_PARTS]:
                 upstream.tick()
+                if upstream.canary:
+                    upstream.canary.upstream.tick()
 
     async def _tick(self) -> None:
         while True:
@@ -250,6 +271,7 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(upstream.stop() for upstream in self._upstreams.values()))
+        await self._canaries.stop()
         await self._shared.auth.close()
         if self._shared.tracer:
             await asyncio.to_thread(self._shared.tracer.close)
@@ -270,6 +292,8 @@ class Gateway:
             exchange.respond(_text(200 if ready else 503, why))
         elif path == "/metrics":
             exchange.respond(Response(200, self.metrics.text(), "text/plain; version=0.0.4; charset=utf-8"))
+        elif path.endswith(SUFFIX) and (canary := self._canary_endpoint(path, exchange.request.headers)):
+            canary.take(exchange)
         elif path == peers.PATH and self._shared.peers:
             self._shared.peers.take(exchange)
         elif path == "/status":
@@ -282,6 +306,21 @@ class Gateway:
             exchange.respond(_text(200, "MCP gateway: connect a client to /mcp or /servers/<name>/mcp\n"))
         else:
             exchange.respond(Response(404, orjson.dumps({"error": f"nothing is at {path}"})))
+
+    def _canary_endpoint(self, path: str, headers: dict[str, str]) -> Endpoint | None:
+        """``/servers/<name>/canary/mcp``: a new version by itself, for whoever tries it; others do not see it."""
+        name = self._canaries.server_of(path)
+        if not name or not passes.good(headers.get(passes.HEADER, ""), self.config.session_keys):
+            return None
+        canary = self._canaries.by_name[name]
+        if canary.endpoint is None:
+            catalog = Catalog(0.0, Pins(PinSettings()))
+            site = Site(
+                path, {name: canary.upstream}, catalog, self.config.profiles, self._shared.limiter, merged=False
+            )
+            view = View(site, self.config.search, self._sealer, Answers(), self._closed)
+            canary.endpoint = Endpoint(path, view, self._shared, self._sealer, self._parking, self._hub)
+        return canary.endpoint
 
     async def _shown(self, exchange: Exchange) -> None:
         """The console, which is a page: it is behind the same Host check and the same credentials."""
@@ -327,31 +366,22 @@ class Gateway:
         ]
         if self._shared.peers and not self._shared.peers.ready:
             waiting.append("what its peers know")
+        if self._board and not self._board.ready:
+            waiting.append("the board")
         if waiting:
             return False, f"waiting for {', '.join(waiting)}"
         return True, "ready"
 
     def status(self) -> Json:
         """Per server: era, replicas, tools, last error; described in servers/openapi/fleet_status.json."""
-        servers = []
+        servers, maintenance = [], self._shared.maintenance.state()
         for name, upstream in self._upstreams.items():
             tools = self._catalog.known(name, "tools/list")
-            replicas = [
-                {
-                    "address": r.address,
-                    "healthy": r.healthy,
-                    "state": r.state,
-                    "breaker": r.breaker.state,
-                    "inflight": r.inflight,
-                    "latency_ms": round(r.latency * 1000, 1),
-                }
-                for r in upstream.all_replicas
-            ]
             servers.append(
                 {
                     "name": name,
                     "era": upstream.speaker.era,
-                    "replicas": replicas,
+                    "replicas": replicas_of(upstream),
                     "tools": None if tools is None else sum(upstream.server.tools.permits(t["name"]) for t in tools),
                     "pins": {"changed": changed} if (changed := self._catalog.changed_tools(name)) else None,
                     "latency_ms": upstream.percentiles(),
@@ -362,9 +392,17 @@ class Gateway:
                     "pool": upstream.pool or None,
                     "sessions": upstream.sessions,
                     "last_error": upstream.speaker.last_error,
+                    "maintenance": maintenance.get(name),
+                    "canary": self._canaries.state(name, self._board.seen if self._board else {}),
                 }
             )
-        return {"servers": servers, "draining": self.draining, "inflight": self.inflight}
+        return {
+            "servers": servers,
+            "draining": self.draining,
+            "inflight": self.inflight,
+            "maintenance": maintenance or None,
+            "board": {"number": self._board.document.number, "error": self._board.last_error} if self._board else None,
+        }
 
 
 def _text(status: int, text: str) -> Response:

@@ -1,4 +1,4 @@
-"""``mcp-gateway serve|check|hash-key``."""
+"""``mcp-gateway serve|check|board|hash-key|pins``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import uvloop
 from mcp_gateway import __version__, pinscli
 from mcp_gateway.app import Gateway
 from mcp_gateway.auth import digest
+from mcp_gateway.board import service as board
 from mcp_gateway.config import Config, load
 from mcp_gateway.logs import JsonFormatter
 from mcp_gateway.reader import ConfigError
@@ -80,7 +81,7 @@ async def _follow(gateway: Gateway, path: str) -> None:
             config = await asyncio.to_thread(load, path)
             fixed = [
                 f"{key}: needs a restart"
-                for key in ("host", "port", "session_keys", "session_ttl_seconds", "tracing", "peers")
+                for key in ("host", "port", "session_keys", "session_ttl_seconds", "tracing", "peers", "board")
                 if getattr(config, key) != getattr(gateway.config, key)
             ]
             if fixed:
@@ -126,6 +127,12 @@ def main() -> None:
     for name, text in (("serve", "run the gateway"), ("check", "check a configuration file")):
         command = commands.add_parser(name, help=text)
         command.add_argument("--config", required=True, help="YAML or JSON file")
+    command = commands.add_parser(
+        "board", help="tell the gateway's replicas what they must all know; see docs/board.md"
+    )
+    command.add_argument("--file", required=True, help="the document")
+    command.add_argument("--key-file", required=True, action="append", help="sessions.key_files of the gateway")
+    command.add_argument("--port", type=int, default=8080)
     commands.add_parser("hash-key", help="read an API key and print its sha256 for the configuration")
     commands.add_parser("pins", help="the pinned tool definitions: list, diff, accept, write", add_help=False)
     arguments, rest = parser.parse_known_args()
@@ -139,6 +146,8 @@ def main() -> None:
     if arguments.command == "hash-key":
         print(digest(getpass.getpass("API key: ") if sys.stdin.isatty() else sys.stdin.readline().strip()))
         return
+    if arguments.command == "board":
+        sys.exit(board.serve(arguments.file, arguments.key_file, arguments.port) or 0)
     try:
         config = load(arguments.config)
     except ConfigError as error:

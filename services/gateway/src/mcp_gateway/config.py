@@ -16,6 +16,8 @@ from mcp_gateway import answers, audit, auth, naming, peers, pinning, policy, se
 from mcp_gateway.answers import CacheSettings
 from mcp_gateway.audit import AuditSettings
 from mcp_gateway.auth import AuthSettings
+from mcp_gateway.board.settings import BoardSettings
+from mcp_gateway.board.settings import read as read_board
 from mcp_gateway.naming import EVERYTHING, Selection
 from mcp_gateway.peers import PeersSettings
 from mcp_gateway.pinning import PinSettings
@@ -100,6 +102,7 @@ class Config:
     session_keys: tuple[bytes, ...] = ()
     session_ttl_seconds: int = 86400
     peers: PeersSettings = field(default_factory=PeersSettings)
+    board: BoardSettings = field(default_factory=BoardSettings)
     allowed_hosts: tuple[str, ...] = LOOPBACK_HOSTS
     allowed_origins: tuple[str, ...] = ()
     drain_seconds: float = 30.0
@@ -139,6 +142,7 @@ def parse(document: Any) -> Config:
         session_keys=tuple(session_keys),
         session_ttl_seconds=sessions.take("ttl_seconds", int, 86400, lambda v: v > 0),
         peers=peers.read(root.section("peers"), port, keys=bool(session_keys)),
+        board=read_board(root.section("board"), keys=bool(session_keys)),
         allowed_hosts=http.words("allowed_hosts", LOOPBACK_HOSTS),
         allowed_origins=http.words("allowed_origins", ()),
         drain_seconds=float(root.take("drain_seconds", (int, float), 30.0, lambda v: v >= 0)),

@@ -24,12 +24,13 @@ from mcp_gateway.downstream.legacy import BATCHES
 from mcp_gateway.flight import Flight, broke
 from mcp_gateway.hub import Hub
 from mcp_gateway.limits import Limiter
+from mcp_gateway.maintenance import Maintenance
 from mcp_gateway.metrics import Metrics
 from mcp_gateway.net.client import Client
 from mcp_gateway.net.messages import Response
 from mcp_gateway.net.server import Exchange
 from mcp_gateway.principal import Principal
-from mcp_gateway.protocol import INVALID_REQUEST, PARSE_ERROR, Json, error
+from mcp_gateway.protocol import INVALID_REQUEST, PARSE_ERROR, UNAVAILABLE, Json, error
 from mcp_gateway.sessions import Sealer, Session
 from mcp_gateway.states import States
 from mcp_gateway.views import Forbidden, Request, View
@@ -51,6 +52,7 @@ class Shared:
         self.auth = Authenticator(config.auth)
         self.audit = Audit(config.audit, sys.stdout)
         self.limiter = Limiter()
+        self.maintenance = Maintenance(config.session_keys)
         self.tracer = tracing.create(config.tracing)
         self.metrics = metrics
         self.inflight = 0
@@ -176,6 +178,8 @@ class Endpoint:
             exchange.respond(Response(403, orjson.dumps(error(None, INVALID_REQUEST, why))))
         elif method == "POST":
             self._post(exchange, principal)
+        elif method == "GET" and (refusal := self._closed(exchange, self.label, {"method": "", "id": None})):
+            exchange.respond(refusal)
         elif method in ("GET", "DELETE"):
             self.spawn(exchange, self._responded(exchange, self._session_request(exchange, principal)))
         else:
@@ -200,7 +204,10 @@ class Endpoint:
         except ValueError:
             exchange.respond(self._malformed(PARSE_ERROR, "the body is not JSON"))
             return
-        if isinstance(body, list):
+        if refusal := self._closed(exchange, self.label, body):
+            self._refused(exchange, principal, self.label, body)
+            exchange.respond(refusal)
+        elif isinstance(body, list):
             self.spawn(exchange, self._responded(exchange, self._batch(exchange, body, principal)))
         elif not isinstance(body, dict) or body.get("jsonrpc") != "2.0":
             exchange.respond(self._malformed(INVALID_REQUEST, "the body is not one JSON-RPC 2.0 message"))
@@ -238,6 +245,11 @@ class Endpoint:
                 self._cancel(headers, principal, body.get("params"))
             opened = era.open(body, headers, principal)
         if isinstance(opened, Request):
+            server = era.view.server_of(opened) if self.shared.maintenance.notices and self.label == "*" else ""
+            if server and (refusal := self._closed(exchange, server, body)):
+                self._refused(exchange, principal, server, body)
+                exchange.respond(refusal)
+                return
             flight = Flight(self, exchange, era, body["id"], opened)
             if not flight.begin():
                 self.spawn(exchange, flight.run())
@@ -245,6 +257,22 @@ class Endpoint:
             self._replied(exchange, body, opened)
         else:
             self.spawn(exchange, self._waited(exchange, body, opened))
+
+    def _closed(self, exchange: Exchange, server: str, body: Any) -> Response | None:
+        """The refusal where maintenance lasts and the message is something new; None where it may go on."""
+        maintenance = self.shared.maintenance
+        if not maintenance.notices or maintenance.passed(exchange.request.headers):
+            return None
+        return maintenance.refusal(server, body)
+
+    def _refused(self, exchange: Exchange, principal: Principal, server: str, body: Any) -> None:
+        """Note that a message came in maintenance."""
+        method = str(body.get("method", "")) if isinstance(body, dict) else ""
+        self.shared.metrics.request(self.label, method, "refused")
+        self.shared.audit.record(
+            principal, "", method, server, "", "", "refused", 503, 0.0,
+            len(exchange.request.body), 0, reason="maintenance",
+        )  # fmt: skip
 
     async def _responded(self, exchange: Exchange, answer: Awaitable[Response | None]) -> None:
         if response := await answer:
@@ -300,6 +328,8 @@ class Endpoint:
                 return error(identity, INVALID_REQUEST, "not a message that a batch may hold")
             opened = self._legacy.open(body, exchange.request.headers, principal)
             if isinstance(opened, Request):
+                if (name := self._legacy.view.server_of(opened)) and self._closed(exchange, name, body):
+                    return error(body.get("id"), UNAVAILABLE, f"server {name} is in maintenance")
                 reply = await Flight(self, exchange, self._legacy, body["id"], opened, channel).reply()
             else:
                 reply = opened if isinstance(opened, Reply) else await opened

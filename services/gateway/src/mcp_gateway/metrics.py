@@ -54,10 +54,12 @@ class Fleet(Collector):
 
     Attributes:
         servers: those that there are now.
+        closed: names of those in maintenance; ``*`` is the whole fleet.
     """
 
     def __init__(self) -> None:
         self.servers: Callable[[], Iterable[Known]] = lambda: ()
+        self.closed: Callable[[], Iterable[str]] = lambda: ()
 
     def collect(self) -> Iterator[Metric]:
         """As Prometheus wants it."""
@@ -70,6 +72,11 @@ class Fleet(Collector):
             "mcp_gateway_wanted", "Calls that wait for a server that sleeps; 1 where it is wanted otherwise.",
             labels=["server"],
         )  # fmt: skip
+        closed = GaugeMetricFamily(
+            "mcp_gateway_maintenance", "1 for what is in maintenance; * is the whole fleet.", labels=["server"]
+        )
+        for name in self.closed():
+            closed.add_metric([name], 1)
         for server in self.servers():
             known = server.all_replicas
             replicas.add_metric([server.name, "healthy"], sum(replica.healthy for replica in known))
@@ -79,7 +86,7 @@ class Fleet(Collector):
             sessions.add_metric([server.name], server.sessions)
             if server.wanted is not None:
                 wanted.add_metric([server.name], server.wanted)
-        yield from (replicas, era, sessions, wanted)
+        yield from (replicas, era, sessions, wanted, closed)
 
 
 class Metrics:

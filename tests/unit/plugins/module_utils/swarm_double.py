@@ -44,8 +44,11 @@ class Double:
 
     # -- lists -------------------------------------------------------------------------------------------------------
 
-    def services(self, stack: str | None = None) -> Any:
-        return self.live if stack else list(self.live.values())
+    def services(self, stack: str | None = None, filters: dict[str, str] | None = None) -> Any:
+        if stack:
+            return {name: service for name, service in self.live.items() if name.startswith(f"{stack}_")}
+        prefix = (filters or {}).get("name", "")
+        return [service for service in self.live.values() if service["Spec"]["Name"].startswith(prefix)]
 
     def images(self, filters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         return [] if filters and "reference" in filters else list(self.tagged.values())

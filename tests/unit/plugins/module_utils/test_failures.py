@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import client, convergence
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import client, convergence, hooks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import lock as locks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import releases as records
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import transaction as transactions
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import trial as trials
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import SwarmError
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.judging import Terms
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.releases import Release, Releases
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.transaction import (
     DeployFailed,
@@ -117,7 +119,7 @@ def test_what_was_gone_back_to_is_asked_too(world: World, verdict: str) -> None:
     before = world.record(DOCUMENT, records.DEPLOYED)
     before.verification = {"servers": [{"name": "time"}]}
     answers = ["server time: no answer", verdict]
-    world.transaction.verify = lambda question: answers.pop(0)
+    world.transaction.ask = lambda question: {"problem": answers.pop(0)}
     world.swarm.items.clear()
     found = Releases(world.swarm, "mcp")
     again = found.begin(before)
@@ -128,6 +130,89 @@ def test_what_was_gone_back_to_is_asked_too(world: World, verdict: str) -> None:
         world.transaction.deploy(wish)
     assert world.said.count("asking every server through the edge") == 1
     assert raised.value.serving.endswith("verified." if not verdict else "1/1 services, but server time: no answer.")
+
+
+SERVER = {"labels": {"ai.sophia.mcp.server": "time"}}
+TRIED = {"services": {"time": {"image": IMAGE, "deploy": SERVER}}}
+TRIED_OTHER = {"services": {"time": {"image": IMAGE, "deploy": SERVER, "environment": {"X": "1"}}}}
+
+
+def test_a_new_version_that_fails_its_trial_touches_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.record(TRIED, records.DEPLOYED)
+    report = "service mcp_trial_time_canary: 3 tasks ended\n  exit code 7"
+    monkeypatch.setattr(trials, "watch", lambda *dummy: ({}, [report]))
+    with pytest.raises(DeployFailed) as raised:
+        world.deploy(TRIED_OTHER)
+    assert str(raised.value) == (
+        "The new version did not pass its trial; nothing of what serves was touched.\n"
+        "service mcp_time, in its trial: 3 tasks ended\n  exit code 7\n"
+        f"Serving now: release 1 of {OLD} by ada, untouched."
+    )
+    assert [list(document["services"]) for document in world.applied] == [["time_canary"]]
+    assert world.releases == [(1, records.DEPLOYED), (2, records.RESTORED)]
+
+
+def test_one_that_passes_is_not_waited_for_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.record(TRIED, records.DEPLOYED)
+    waited: list[set[str]] = []
+    monkeypatch.setattr(trials, "watch", lambda *dummy: ({}, []))
+    monkeypatch.setattr(trials, "settle", lambda dummy, stack, names, *rest: waited.append(names) or [])
+    monkeypatch.setattr(transactions, "settle", lambda dummy, stack, names, *rest: waited.append(names) or [])
+    done = world.deploy(TRIED_OTHER)
+    assert waited == [{"mcp_trial_time_canary"}, set()]
+    assert done["trial"] == ["time: tried without calls: nobody is there to call them"]
+    assert world.applied[-1] == TRIED_OTHER
+
+
+def test_who_cannot_be_called_and_why(world: World) -> None:
+    before = world.record(TRIED, records.DEPLOYED)
+    silent = world.transaction._why_silent
+    world.transaction.ask = lambda question: {"problem": ""}
+    assert silent(before, []) == "nobody is there to call them"
+    assert silent(before, [{}]).startswith("the gateway that serves knows no trials; the one that is deployed now does")
+    before.verification = {"session_key": "s"}
+    assert silent(before, [{}]) == "gateway and edge of what serves are not up"
+    up = {"ServiceStatus": {"RunningTasks": 1, "DesiredTasks": 1}}
+    world.swarm.live |= {f"mcp_{part}": {"Spec": {"Name": part}, **up} for part in ("gateway", "edge")}
+    assert silent(before, [{}]) == ""
+
+
+def test_a_canary_that_nobody_can_judge_is_refused(world: World) -> None:
+    world.record(TRIED, records.DEPLOYED)
+    with pytest.raises(DeployFailed, match="canary: 10 %: nobody can judge it: nobody is there .*; deploy without"):
+        world.transaction.deploy(Wish(copy.deepcopy(TRIED_OTHER), terms=Terms(10.0)))
+    assert world.applied == []
+
+
+def test_a_canary_that_ends_is_told_as_any_task(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.swarm.live["mcp_trial_time_canary"] = {"ID": "c", "Spec": {"Name": "mcp_trial_time_canary"}}
+    world.swarm.stack_tasks = lambda dummy: {"c": [{"ID": "t", "Status": {"State": "failed"}}]}
+    monkeypatch.setattr(convergence, "docker_command", lambda *dummy: (0, "last words\n"))
+    trial = trials.Trial(world.swarm, "mcp", world.said.append, lambda: None, None)
+    with pytest.raises(trials.TrialFailed, match="service mcp_time, in its trial: it ended as a canary\n.*\n.*\n.*last w"):
+        trial._fail(trial._ended())
+
+
+def test_what_a_trial_left_is_swept(world: World) -> None:
+    world.record(DOCUMENT, records.DEPLOYED)
+    world.swarm.live["mcp_trial_time_canary"] = {"ID": "mcp_trial_time_canary", "Spec": {"Name": "mcp_trial_time_canary"}}
+    world.deploy(OTHER)
+    assert world.said[0] == "removed replicas on trial that another deploy had left"
+    assert list(world.swarm.live) == ["mcp_time"]
+
+
+def test_a_hook_that_stops_and_one_that_undoes(world: World) -> None:
+    world.record(DOCUMENT, records.DEPLOYED)
+    fails = [{"command": ["sh", "-c", "exit 3"]}]
+    world.transaction.hooks.by_moment = hooks.read({"before_apply": fails})
+    with pytest.raises(DeployFailed, match="A hook stopped the deploy; nothing of what serves was touched.\nhook before_ap"):
+        world.deploy(OTHER)
+    assert world.applied == []
+    world.transaction.hooks.by_moment = hooks.read({"after_record": [{**fails[0], "required": True}]})
+    with pytest.raises(DeployFailed, match="hook after_record: sh ended with 3\nServing now: release 1 of"):
+        world.deploy(OTHER)
+    assert world.applied == [OTHER, DOCUMENT]
+    assert [outcome for dummy, outcome in world.releases] == [records.DEPLOYED, records.RESTORED, records.RESTORED]
 
 
 def test_a_deploy_that_died_is_finished_where_the_same_is_wanted(world: World) -> None:
@@ -162,6 +247,7 @@ def test_a_fleet_from_before_there_were_records_becomes_a_release(world: World) 
     stacks.write_file(world.transaction.stack_file, stacks.document(DOCUMENT))
     assert world.deploy(DOCUMENT) == {
         "changed": False, "differences": [], "diff": [], "converged": {}, "release": 1, "recovered": "",
+        "trial": [], "hook_problems": [],
     }  # fmt: skip
     (adopted,) = Releases(world.swarm, "mcp").all
     assert (adopted.why, adopted.document) == ("it ran before releases were recorded", DOCUMENT)

@@ -48,7 +48,10 @@ def wish(**service: Any) -> Wish:
 
 def test_what_is_as_it_is_wished_for_needs_no_lock(transaction: Transaction, swarm: Any) -> None:
     found = transaction.idle(wish())
-    assert found == {"changed": False, "differences": [], "diff": [], "converged": {}, "release": 1, "recovered": ""}
+    assert found == {
+        "changed": False, "differences": [], "diff": [], "converged": {}, "release": 1, "recovered": "", "trial": [],
+        "hook_problems": [],
+    }  # fmt: skip
     assert swarm.changed == []
     # It is what the whole deploy answers, and that does take the lock.
     assert transaction.deploy(wish()) == found

@@ -25,10 +25,10 @@ CATALOGUE = [{"name": "far", "source": {"kind": "remote", "url": "https://mcp.ex
 )
 def test_a_release_of_another_key_or_authority_cannot_be_asked(tmp_path: Path, change: dict[str, Any], said: str) -> None:
     plan = Controller(tmp_path).compile(CATALOGUE, {})
-    assert _gate.ask(plan, _gate.questions(plan) | change, 1) == (f"not verified by calls: {said}", "")
+    assert _gate.ask(plan, _gate.questions(plan) | change, 1, {}) == (f"not verified by calls: {said}", "")
     # A record from before the fleet had an authority of its own.
     old = {name: value for name, value in _gate.questions(plan).items() if name != "authority"}
-    assert "authority" in _gate.ask(plan, old, 1)[0]
+    assert "authority" in _gate.ask(plan, old, 1, {})[0]
 
 
 def test_where_the_authority_is_not_ours_it_does_not_matter(tmp_path: Path) -> None:
@@ -39,6 +39,6 @@ def test_where_the_authority_is_not_ours_it_does_not_matter(tmp_path: Path) -> N
 def test_without_the_key_nothing_can_be_asked(tmp_path: Path) -> None:
     plan = Controller(tmp_path).compile(CATALOGUE, {})
     Path(plan["client"]["api_key_file"]).unlink()
-    line, problem = _gate.ask(plan, _gate.questions(plan), 1)
+    line, problem = _gate.ask(plan, _gate.questions(plan), 1, {})
     assert line == "not verified"
     assert problem.startswith("the gate could not be asked: ")

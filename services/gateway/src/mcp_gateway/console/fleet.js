@@ -59,11 +59,22 @@ function summary(status) {
     ["Errors", number(sum("errors")), sum("errors") ? "warn" : ""],
     ["Principals", number(status.principal_count), ""],
     ["Uptime", uptime(status.uptime_seconds), ""],
-    ["Gateway", status.draining ? "draining" : "serving", status.draining ? "warn" : "good"],
+    ["Gateway", ...gateway(status)],
   ];
   return tiles.map(([label, value, kind]) =>
     h("div", { class: `tile ${kind}`.trim() }, h("dt", null, label), h("dd", null, value)),
   );
+}
+
+function gateway(status) {
+  const notice = status.maintenance?.["*"];
+  if (notice) return [`maintenance: ${notice.why || DASH}`, "warn"];
+  return status.draining ? ["draining", "warn"] : ["serving", "good"];
+}
+
+function canary(one) {
+  const seen = one.seen?.canary ?? {};
+  return `canary ${one.share} %: ${number(seen.calls)} calls, ${number(seen.failed)} failed`;
 }
 
 function replicaChip(replica) {
@@ -101,6 +112,9 @@ function nameCell(server) {
   if (server.pool) parts.push(h("span", { class: "badge" }, `pool ${server.pool}`));
   const changed = server.pins?.changed ?? [];
   if (changed.length) parts.push(h("span", { class: "badge warn" }, `changed: ${changed.join(", ")}`));
+  const closed = server.maintenance;
+  if (closed) parts.push(h("span", { class: "badge warn" }, `maintenance: ${closed.why || DASH}`));
+  if (server.canary) parts.push(h("span", { class: "badge" }, canary(server.canary)));
   if (server.last_error) parts.push(h("small", { class: "last-error" }, server.last_error));
   return parts;
 }

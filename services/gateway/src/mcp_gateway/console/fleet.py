@@ -89,7 +89,7 @@ def summary(status: Json) -> Markup:
         ("Errors", number(sum(errors)) if errors else DASH, "warn" if sum(errors) else ""),
         ("Principals", number(status.get("principal_count")), ""),
         ("Uptime", uptime(status.get("uptime_seconds")), ""),
-        ("Gateway", "draining" if status.get("draining") else "serving", "warn" if status.get("draining") else "good"),
+        ("Gateway", *_gateway(status)),
     ]
     return join(
         *(
@@ -97,6 +97,18 @@ def summary(status: Json) -> Markup:
             for label, value, tone in tiles
         )
     )
+
+
+def _gateway(status: Json) -> tuple[str, str]:
+    notice = (status.get("maintenance") or {}).get("*")
+    if notice:
+        return f"maintenance: {notice.get('why') or DASH}", "warn"
+    return ("draining", "warn") if status.get("draining") else ("serving", "good")
+
+
+def _canary(canary: Json) -> str:
+    seen = (canary.get("seen") or {}).get("canary") or {}
+    return f"canary {canary.get('share')} %: {number(seen.get('calls'))} calls, {number(seen.get('failed'))} failed"
 
 
 def _replica(replica: Json) -> Markup:
@@ -136,6 +148,7 @@ def _latency(latency: Any) -> Markup:
 
 
 def _name(server: Json) -> Markup:
+    closed = server.get("maintenance")
     parts: list[str] = [
         state(state_of_server(server)),
         tag("span", {"class": "name"}, str(server.get("name", ""))),
@@ -146,6 +159,10 @@ def _name(server: Json) -> Markup:
     changed = pins.get("changed") if isinstance(pins, dict) else None
     if changed:
         parts.append(tag("span", {"class": "badge warn"}, f"changed: {', '.join(map(str, changed))}"))
+    if closed:
+        parts.append(tag("span", {"class": "badge warn"}, f"maintenance: {closed.get('why') or DASH}"))
+    if server.get("canary"):
+        parts.append(tag("span", {"class": "badge"}, _canary(server["canary"])))
     if server.get("last_error"):
         parts.append(tag("small", {"class": "last-error"}, str(server["last_error"])))
     return join(*parts)

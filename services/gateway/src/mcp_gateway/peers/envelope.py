@@ -35,10 +35,14 @@ class Envelope:
     Args:
         keys: the session keys.
         clock: seconds since the epoch.
+        context: between whom; what is sealed in another one is not taken.
     """
 
-    def __init__(self, keys: tuple[bytes, ...], clock: Callable[[], float] = time.time) -> None:
-        self._ciphers = [AESGCM(hashlib.sha256(CONTEXT + key).digest()) for key in keys]
+    def __init__(
+        self, keys: tuple[bytes, ...], clock: Callable[[], float] = time.time, context: bytes = CONTEXT
+    ) -> None:
+        self._ciphers = [AESGCM(hashlib.sha256(context + key).digest()) for key in keys]
+        self._context = context
         self._clock = clock
         self._seen: OrderedDict[bytes, float] = OrderedDict()
         self._forgotten = 0.0  # of what was sent up to then it is not known whether it was seen
@@ -82,13 +86,13 @@ class Envelope:
 
     def _seal(self, message: Json, purpose: bytes) -> bytes:
         nonce = os.urandom(NONCE_BYTES)
-        return nonce + self._ciphers[0].encrypt(nonce, orjson.dumps(message), CONTEXT + purpose)
+        return nonce + self._ciphers[0].encrypt(nonce, orjson.dumps(message), self._context + purpose)
 
     def _open(self, sealed: bytes, purpose: bytes) -> Json:
         message: Any = None
         for cipher in self._ciphers:
             try:
-                text = cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], CONTEXT + purpose)
+                text = cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], self._context + purpose)
             except (InvalidTag, ValueError):
                 continue
             message = orjson.loads(text)

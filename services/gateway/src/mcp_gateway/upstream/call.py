@@ -78,6 +78,7 @@ class Call:
         client: who waits; None drops what precedes the response.
         trace: W3C trace context for ``_meta`` (2026-07-28 basic/index, "_meta").
         span: the request's, which is told of pool, queue and retries.
+        born: when the client session began, in seconds since 1970; 0 where there is none.
         replica: address of the replica that was asked last.
         fresh: whether it must not go over a connection that was kept.
         begun: the first try, where it was made already.
@@ -98,6 +99,7 @@ class Call:
     client: Client | None = None
     trace: Mapping[str, str] | None = None
     span: Span | None = None
+    born: int = 0
     replica: str = ""
     fresh: bool = False
     begun: Begun | None = None

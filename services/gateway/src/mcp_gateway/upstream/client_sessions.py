@@ -14,6 +14,8 @@ from mcp_gateway.upstream.replicas import Replica
 from mcp_gateway.upstream.speaker import Speaker
 from mcp_gateway.upstream.wire import Wire, WrongEra
 
+Elsewhere = Callable[[str, Pin | None, bool], "ClientSessions | None"]
+
 # How soon a stream that ended is opened again; a server that has none is not asked often.
 RELAY_SECONDS = 0.5
 MAX_RELAY_SECONDS = 60.0
@@ -25,6 +27,9 @@ class ClientSessions:
     Args:
         choose: the replica for a call.
         changed: takes the server's word that a list or a resource of its changed.
+
+    Attributes:
+        elsewhere: where a session is held instead, from its key, its pin and whether it is new; None for here.
     """
 
     def __init__(
@@ -40,6 +45,7 @@ class ClientSessions:
         self._speaker = speaker
         self._choose = choose
         self._changed = changed
+        self.elsewhere: Elsewhere = lambda _key, _pin, _new: None
 
     async def relay(self, key: str, latest: Callable[[], Pin | None], capabilities: Json, client: Client) -> None:
         """Hand a client session all that the server says outside of calls, for as long as it listens.
@@ -52,15 +58,19 @@ class ClientSessions:
             with contextlib.suppress(RpcError, WrongEra, OSError):
                 pin = latest()
                 call = Call("", {}, session_key=key, pin=pin, log_level=LOG_LEVELS[0], client=client)
-                replica = self._choose(call)
-                if replica and await self._speaker.era_of(replica) != MODERN:
-                    session = await self._sessions.session(replica, key, pin, capabilities)
-                    answer = await self._sessions.relay(session, call, self._changed)
+                held = self.elsewhere(key, pin, False) or self
+                replica = held._choose(call)
+                if replica and await held._speaker.era_of(replica) != MODERN:
+                    session = await held._sessions.session(replica, key, pin, capabilities)
+                    answer = await held._sessions.relay(session, call, self._changed)
                     pause = RELAY_SECONDS if answer.status < 400 else MAX_RELAY_SECONDS
             await asyncio.sleep(pause)
 
     async def open_pin(self, key: str, capabilities: Json) -> Pin | None:
         """Open a client session's own session here; None where the server has no sessions or is away."""
+        other = self.elsewhere(key, None, True)
+        if other and (pin := await other.open_pin(key, capabilities)):
+            return pin
         replica = self._choose(Call("", {}, session_key=key))
         if replica is None:
             return None
@@ -89,7 +99,16 @@ class ClientSessions:
     def adopt(self, key: str, pin: Pin) -> None:
         """Another gateway replica opened this session for the key."""
         self._sessions.adopt(key, pin)
+        if other := self.elsewhere(key, pin, False):
+            other.adopt(key, pin)
+
+    def url_of(self, key: str) -> str | None:
+        """The replica that holds a client session's own session, as far as is known here."""
+        return self._sessions.url_of(key)
 
     def end(self, key: str, pin: Pin | None) -> None:
         """A client session is over."""
-        self._sessions.end(key, pin)
+        if other := self.elsewhere(key, pin, False):
+            other.end(key, pin)
+        else:
+            self._sessions.end(key, pin)

@@ -21,12 +21,14 @@ from mcp_gateway.config import Server
 from mcp_gateway.net import client as net
 from mcp_gateway.net.client import Broken, ConnectFailed, ExchangeError, Silent, Taker
 from mcp_gateway.protocol import MODERN, TIMED_OUT, UNAVAILABLE, Json, RpcError
+from mcp_gateway.sessions import Pin
 from mcp_gateway.sse import sole_event
 from mcp_gateway.tracing import Span
 from mcp_gateway.upstream import legacy, modern
 from mcp_gateway.upstream.admission import Gate
 from mcp_gateway.upstream.budget import Hedge
 from mcp_gateway.upstream.call import Begun, Call, Changed
+from mcp_gateway.upstream.canary import Canary, Unreached
 from mcp_gateway.upstream.client_sessions import ClientSessions
 from mcp_gateway.upstream.health import HealthChecks
 from mcp_gateway.upstream.lanes import Commons, Lane
@@ -55,6 +57,7 @@ class Upstream:
         changed: takes the server's word that a list or a resource of its changed: method and params.
         direct: whether calls can be sent without a choice of pool, a group's place or a second thought.
         pool: which of GPU and CPU took the latest call; empty for servers without a choice.
+        canary: a new version of it that is tried beside it; None where there is none.
     """
 
     def __init__(self, server: Server, commons: Commons) -> None:
@@ -66,6 +69,7 @@ class Upstream:
         self.probed = asyncio.Event()
         self.changed: Changed = lambda _method, _params: None
         self.pool = ""
+        self.canary: Canary | None = None
         self._commons = commons
         self._metrics = metrics = commons.metrics
         self._seconds = metrics.upstream_seconds.of(server.name)
@@ -95,6 +99,7 @@ class Upstream:
         self.clients = ClientSessions(
             self._wire, self._sessions, self.speaker, lambda call: self._choose(self._main, call, _NONE), self._changed
         )
+        self.clients.elsewhere = self._elsewhere
         self._checks = [HealthChecks(lane.replicas, self.speaker.check, server.health) for lane in self.lanes]
 
     # -- life ------------------------------------------------------------------------------------
@@ -137,6 +142,13 @@ class Upstream:
 
     def _told_by(self) -> Replica | None:
         return self.replicas.choose(set(), None, "watch")
+
+    def _elsewhere(self, key: str, pin: Pin | None, new: bool) -> ClientSessions | None:
+        """The canary's client sessions, where a session is there, or is new and to be there."""
+        canary = self.canary
+        if canary and (canary.takes_session(key) if new else canary.has_session(key, pin)):
+            return canary.upstream.clients
+        return None
 
     def _changed(self, method: str, params: Json) -> None:
         self.changed(method, params)
@@ -214,6 +226,8 @@ class Upstream:
         is not wanted any more is for ``abandon``.
         """
         lane, now = self._main, time.monotonic()
+        if self.canary and self.canary.wants(call):
+            return None
         if not self.direct or (replica := self._choose(lane, call, _NONE, now)) is None:
             return None
         era, url, session = replica.era, replica.url, None
@@ -239,6 +253,8 @@ class Upstream:
         call.replica = replica.address
         begun = Begun(call, self, lane, replica, connection, identity, era, session, now)
         self._wire.start(connection, head, body, lines, taker)
+        if self.canary:
+            self.canary.passed()
         return begun
 
     def result_of(self, begun: Begun, answer: net.Answer) -> Json | None:
@@ -260,6 +276,8 @@ class Upstream:
         answer.done()
         self._over(begun.replica, begun.trial, True, begun.start, begun.call)
         begun.lane.admission.gate.leave(begun.call.principal)
+        if self.canary:
+            self.canary.note_stable(time.monotonic() - begun.start, result)
         return result
 
     def abandon(self, begun: Begun) -> None:
@@ -279,6 +297,10 @@ class Upstream:
         Raises:
             RpcError: the server's own error, or why it could not be asked.
         """
+        return await (self.canary.carry(call, self._admit) if self.canary else self._admit(call))
+
+    async def _admit(self, call: Call) -> Json:
+        """Have a place for the call, and its result."""
         if begun := call.begun:
             try:
                 return await self._request(begun.lane, call, set())
@@ -379,7 +401,7 @@ class Upstream:
                 begun = None
                 self._over(replica, trial, ok, start, call)
         why = speaker.last_error if tried or lane.replicas.by_url else "it has no replica"
-        raise RpcError(UNAVAILABLE, f"server {self.name} cannot be reached: {why}")
+        raise Unreached(UNAVAILABLE, f"server {self.name} cannot be reached: {why}")
 
     def _over(self, replica: Replica, trial: bool, ok: bool | None, start: float, call: Call) -> None:
         """A try has ended; None for ``ok`` where that says nothing of the replica."""

@@ -216,6 +216,7 @@ class Calls:
             client=request.client,
             trace=request.trace,
             span=request.span,
+            born=session.issued if session else 0,
             sink=self._sink(request, upstream),
         )
 

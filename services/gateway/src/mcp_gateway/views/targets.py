@@ -13,6 +13,7 @@ from mcp_gateway.naming import EVERYTHING, Names, Target, guess
 from mcp_gateway.principal import Principal
 from mcp_gateway.protocol import INVALID_PARAMS, Json, RpcError
 from mcp_gateway.upstream.server import Upstream
+from mcp_gateway.views.request import Request
 from mcp_gateway.views.site import Site
 
 log = logging.getLogger("mcp_gateway.views")
@@ -97,6 +98,23 @@ class Targets:
         if not found:
             raise RpcError(INVALID_PARAMS, f"Resource not found: {uri}", {"uri": uri})
         return self._site.upstreams[found[0]], found[1]
+
+    def server_of(self, request: Request) -> str:
+        """The server that a request would go to, as far as can be told without asking any; else empty."""
+        params = request.params
+        with contextlib.suppress(RpcError):
+            if request.method == "resources/read":
+                return self.resource(params.get("uri"))[0].name
+            name = params.get("name")
+            if request.method in ("tools/call", "prompts/get") and isinstance(name, str):
+                method = "tools/list" if request.method == "tools/call" else "prompts/list"
+                if method == "tools/list" and self._site.merged:
+                    original = self._site.profiles.of(request.principal).original(name)
+                    if original and original[0] in self._site.upstreams:
+                        return original[0]
+                target = self.names(method).find(name) or self._guess(method, name)
+                return target.server if target else ""
+        return ""
 
     def resources_of(self, _principal: Principal, uris: Iterable[Any]) -> dict[tuple[str, str], str]:
         """Server and its own URI, by the URIs that clients use; those that lead nowhere are left out."""

@@ -66,6 +66,7 @@ class View:
         self.servers_of = site.servers_of
         self._targets: Targets = Targets(site, previous._targets if previous else None)
         self.resources_of = self._targets.resources_of
+        self.server_of = self._targets.server_of
         self.lists: Lists = Lists(site, self._targets, search, previous.lists if previous else None)
         self.calls = Calls(site, self._targets, self.lists, sealer, answers)
 
