@@ -20,7 +20,7 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import trial as trials
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import Swarm, SwarmError
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import settle, watch
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import ended, settle, watch
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.hooks import HookFailed, Hooks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.images import images_of, pinned, prune_images
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.judging import Terms
@@ -259,13 +259,14 @@ class Transaction:
             self.hooks.run("before_apply")
             applied = True
             converged = self._put(release, before, wish.timeout, lock)
+            known = ended(self.swarm, self.fleet)
             board.refresh(self.swarm, self.fleet)
             self.hooks.run("after_apply")
             with self.hooks.stage("verify"):
                 self._gate(release)
                 # What was tried beside the old version has proved already that it stays up.
                 young = touched - {f"{self.fleet}_{name}" for name in tried.services}
-                if failures := settle(self.swarm, self.fleet, young, wish.settle, self.say, lock.check):
+                if failures := settle(self.swarm, self.fleet, young, wish.settle, self.say, lock.check, known):
                     raise NotUp(failures)
             with self.hooks.stage("record"):
                 release.outcome = records.DEPLOYED
