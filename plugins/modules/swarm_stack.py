@@ -19,7 +19,7 @@ description:
     answer as an MCP server through the gateway, and to live for O(settle) seconds; where it does not, what serves was
     never touched. With O(canary) it takes a share of the calls as well, and is judged by errors and latency beside the
     old replicas.
-  - On any failure the release before is applied again as a whole - services, replicas, secrets, configs, files - and
+  - On any failure the release before is applied again as a whole - services, replicas, secrets, configs - and
     called again. The message names service, task, node, exit code, error and last lines, and says what serves now.
   - Each deploy is recorded in the Swarm itself, in a config named C(<name>_release_<number>). Any manager can list the
     releases (M(sophia_ai.mcp_swarm.swarm_release_info)) and go back to one.
@@ -72,13 +72,6 @@ options:
         C(<stack_file without suffix>.previous.<suffix>).
       - Needed unless O(state=absent).
     type: path
-  files:
-    description:
-      - Files on the manager that belong to the release, by path, each with the path of the file that it is to be
-        replaced by. Meant for the edge's configuration; when one changes, the edge on this node reads it again in
-        place.
-    type: dict
-    default: {}
   only:
     description: Services to deploy. The others stay as the current release has them.
     type: list
@@ -401,20 +394,12 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.transac
 ANSWER_SECONDS = 40
 
 
-def wish(params: dict[str, Any], check: bool) -> Wish:
+def wish(params: dict[str, Any]) -> Wish:
     """What the options ask for.
 
     Raises:
-        SwarmError: a file that is to be deployed cannot be read.
+        SwarmError: what is said of a canary makes no sense.
     """
-    files = {}
-    for path, source in params["files"].items():
-        try:
-            with open(source, encoding="utf-8") as handle:
-                files[path] = handle.read()
-        except OSError as error:
-            if not check:  # in check mode the role has not written it
-                raise SwarmError(f"files: {source}: {error.strerror}; write it before the stack is deployed") from error
     keys = ("who", "why", "revision", "catalogue", "timeout", "settle", "keep", "only", "keep_images", "verification")
     names = ("seconds", "calls", "errors", "latency", "inconclusive")
     terms = Terms(params["canary"], **{name: params[f"canary_{name}"] for name in names})
@@ -425,7 +410,6 @@ def wish(params: dict[str, Any], check: bool) -> Wish:
         )
     return Wish(
         document=params["stack"] or {},
-        files=files,
         wait=params["lock_wait"],
         trial=params["trial"],
         terms=terms,
@@ -452,7 +436,7 @@ def deploy(module: AnsibleModule, swarm: Swarm) -> dict[str, Any]:
         answers if params["verify"] else None,
         hooks.Hooks(hooks.read(params["hooks"]), say, answers),
     )
-    wanted = wish(params, module.check_mode)
+    wanted = wish(params)
     if params["state"] == "rollback":
         wanted.settle, wanted.trial = 0, False
         if module.check_mode:
@@ -498,7 +482,6 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "rollback", "absent"], "default": "present"},
             "stack": {"type": "dict"},
             "stack_file": {"type": "path"},
-            "files": {"type": "dict", "default": {}},
             "only": {"type": "list", "elements": "str", "default": []},
             "release": {"type": "int"},
             "volumes": {"type": "bool", "default": False},

@@ -34,6 +34,7 @@ def questions(plan: Mapping[str, Any]) -> dict[str, Any]:
         "url": plan["edge"]["url"],
         "key": keys.get("gateway_api_key", ""),
         "session_key": keys.get("gateway_session_key", ""),
+        "authority": keys.get("edge_ca", "") if plan["edge"]["tls"] == "internal" else "",
     }
 
 
@@ -50,8 +51,11 @@ def ask(
     """
     from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._probe import Probe
 
-    if question["key"] != questions(plan)["key"]:
+    mine = questions(plan)
+    if question["key"] != mine["key"]:
         return "not verified by calls: the API key of that release is not the one on this controller", ""
+    if question.get("authority", "") != mine["authority"]:
+        return "not verified by calls: the edge's authority of that release is not the one on this controller", ""
     asked = {**plan, "servers": question["servers"], "edge": {**plan["edge"], "url": question["url"]}}
     try:
         key = Path(plan["client"]["api_key_file"]).read_text("utf-8").strip()

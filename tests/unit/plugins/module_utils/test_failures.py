@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import client, convergence, edge, hooks
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import client, convergence, hooks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import lock as locks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import releases as records
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
@@ -49,7 +49,7 @@ class World:
 
     def record(self, document: dict[str, Any], outcome: str) -> Release:
         found = Releases(self.swarm, "mcp")
-        made = found.begin(Release(0, copy.deepcopy(document), {}, {"time": IMAGE}, {}, OLD, "ada"))
+        made = found.begin(Release(0, copy.deepcopy(document), {"time": IMAGE}, {}, OLD, "ada"))
         made.outcome = outcome
         made.services = {"mcp_time": stacks.digest(self.swarm.live["mcp_time"], False)}
         found.finish(made)
@@ -289,8 +289,6 @@ def test_drift_in_people_s_words(world: World, tmp_path: Path) -> None:
         f"mcp_stranger: runs, though release 1 of {OLD} by ada does not have it",
     ]
     assert transactions.drift("mcp", release, {}) == [f"mcp_time: is gone, though release 1 of {OLD} by ada has it"]
-    release.files = {str(tmp_path / "Caddyfile"): "text"}
-    assert transactions._drifted_files(release) == [f"{tmp_path}/Caddyfile: was changed {since}"]
 
 
 def test_a_record_that_somebody_removed(world: World) -> None:
@@ -314,14 +312,6 @@ def test_the_lock_says_who_and_what_to_do(world: World, monkeypatch: pytest.Monk
     mine.lost = "it is held by bob"
     with pytest.raises(SwarmError, match="the lock of mcp was taken from this deploy: it is held by bob; nothing more"):
         mine.check()
-
-
-def test_an_edge_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    swarm: Any = Double()
-    swarm.containers = lambda **dummy: [{"Id": "c"}]
-    monkeypatch.setattr(edge, "docker_command", lambda *dummy: (1, "loading\nError: unknown directive 'x'\n"))
-    with pytest.raises(SwarmError, match="the edge refused its configuration and goes on with the one before: Error: unk"):
-        edge.reload_edge(swarm, "mcp")
 
 
 def test_no_docker_command(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,3 +353,11 @@ def test_what_is_new_is_watched_for_a_while(world: World, monkeypatch: pytest.Mo
         "service mcp_time: it became ready and then ended, after 0 s", "  task t on here: failed", "  last lines:",
         "    last words",
     ]  # fmt: skip
+
+
+def test_all_that_run_what_they_should_are_told(world: World) -> None:
+    task = {"ID": "t", "Spec": {"ContainerSpec": {"Image": IMAGE}}, "Status": {"State": "running"}, "CreatedAt": "2027"}
+    world.swarm.live["mcp_time"]["ServiceStatus"] = {"DesiredTasks": 1, "RunningTasks": 1}
+    world.swarm.stack_tasks = lambda dummy: {"time": [task | {"DesiredState": "running"}]}
+    assert convergence.watch(world.swarm, "mcp", {}, 1, world.said.append) == ({"mcp_time": 0.0}, [])
+    assert world.said == ["1/1 services converged after 0 s"]

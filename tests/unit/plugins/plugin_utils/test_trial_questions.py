@@ -18,7 +18,7 @@ def plan(directory: Path) -> dict[str, Any]:
         "fleet": "mcp",
         "servers": [],
         "secrets": [{"name": f"gateway_{key}", "object": f"mcp_gateway_{key}_1"} for key in ("api_key", "session_key")],
-        "edge": {"url": "https://localhost:1"},
+        "edge": {"url": "https://localhost:1", "tls": "acme"},
         "client": {"api_key_file": str(directory / "key"), "ca_file": ""},
     }
 
