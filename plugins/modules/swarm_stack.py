@@ -395,7 +395,11 @@ ANSWER_SECONDS = 40
 
 
 def wish(params: dict[str, Any]) -> Wish:
-    """What the options ask for."""
+    """What the options ask for.
+
+    Raises:
+        SwarmError: what is said of a canary makes no sense.
+    """
     keys = ("who", "why", "revision", "catalogue", "timeout", "settle", "keep", "only", "keep_images", "verification")
     names = ("seconds", "calls", "errors", "latency", "inconclusive")
     terms = Terms(params["canary"], **{name: params[f"canary_{name}"] for name in names})

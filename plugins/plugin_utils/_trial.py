@@ -28,7 +28,7 @@ def ask(
         ``line`` for people, ``problem`` (empty where nothing is wrong), and for a canary ``seen`` by server.
     """
     mine = _gate.questions(plan)
-    changed = [key for key in ("key", "session_key") if question.get(key) != mine[key]]
+    changed = [key for key in ("key", "session_key", "authority") if question.get(key) != mine[key]]
     if changed:
         # The gateway that serves has other keys than this controller by now: the trial goes on without calls.
         why = "not called: the keys of the release that serves are not those on this controller"

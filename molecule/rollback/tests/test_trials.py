@@ -17,17 +17,23 @@ from test_faults import TINI, WHOLE, row, server
 
 # Answers as the check wants for a while, and then fails: its trial it passes.
 TURNS_BAD = """
-import sys
+from pydantic import BaseModel
 from mcp.server.mcpserver import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
 server, calls = MCPServer("time"), [0]
 
+class Time(BaseModel):
+    timezone: str
+    datetime: str = "2026-01-01T00:00:00+00:00"
+    day_of_week: str = "Thursday"
+    is_dst: bool = False
+
 @server.tool()
-def get_current_time(timezone: str) -> str:
+def get_current_time(timezone: str) -> Time:
     calls[0] += 1
     if calls[0] > 30:
         raise ValueError("broken on purpose")
-    return timezone
+    return Time(timezone=timezone)
 
 security = TransportSecuritySettings(enable_dns_rebinding_protection=False)
 import uvicorn

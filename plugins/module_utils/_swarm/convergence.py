@@ -266,7 +266,7 @@ def settle(
                 )
                 for name, bad in sorted(new.items())
             ]
-        young = [t for found in mine.values() for t in found if t["DesiredState"] == "running" and _age(t) < seconds]
+        young = [t for found in mine.values() for t in found if t["DesiredState"] == "running" and _ran(t) < seconds]
         if not young or time.monotonic() - start > seconds:
             return []
         if not said:
@@ -282,6 +282,11 @@ def _moment(stamp: str) -> float:
 
 def _age(task: dict[str, Any]) -> float:
     return time.time() - _moment(task["CreatedAt"])
+
+
+def _ran(task: dict[str, Any]) -> float:
+    """Seconds since its state changed last: since it became ready, of one that runs."""
+    return time.time() - _moment(task["Status"].get("Timestamp") or task["CreatedAt"])
 
 
 def _lived(task: dict[str, Any]) -> float:
