@@ -37,4 +37,12 @@ secrets:
   description: Name of the Swarm object to value.
   returned: success
   type: dict
+registry_secrets:
+  description: The same, of those that the fleet's own registry needs.
+  returned: success
+  type: dict
+registry_password:
+  description: Password of the registry; empty where none is needed.
+  returned: success
+  type: str
 """

@@ -9,22 +9,36 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.compile import compile_fleet
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.facts import Facts
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.registry import AUTHORITY as REGISTRY_AUTHORITY
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validate import (
     BUILT_IN_SECRETS,
     FleetError,
     validate,
 )
+from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _pem
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE_TREES = ("services/runtime", "services/gateway", "services/autoscaler")
+# Certificates that the controller issues: made anew when less than a third of their time is left.
+CERTIFICATE_DAYS, RENEW_DAYS = 720, 240
 # Of a project, at its top: a package of the application may well be called build.
 SKIPPED_DIRECTORIES = {"tests", "bench", "build", "dist"}
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """How many nodes an inventory has, how many of them have a GPU, and which hosts are managers."""
+
+    all: int = 1
+    gpu: int = 0
+    managers: tuple[str, ...] = ()
 
 
 class Controller:
@@ -46,14 +60,14 @@ class Controller:
         return next((place for place in places if place.exists()), places[-1])
 
     def compile(
-        self, catalogue: Any, settings: Any, gpu_nodes: int = 0, resolve_secrets: bool = True
+        self, catalogue: Any, settings: Any, nodes: Nodes = Nodes(), resolve_secrets: bool = True
     ) -> dict[str, Any]:
         """The fleet plan of this inventory.
 
         Raises:
             FleetError: with every mistake found.
         """
-        entries, fleet = validate(catalogue, settings, gpu_nodes)
+        entries, fleet = validate(catalogue, settings, nodes.gpu, nodes.all, nodes.managers)
         digests = self.secret_digests(self.secret_values(fleet["secrets"])) if resolve_secrets else {}
         sources = [entry["source"] for entry in entries]
         trees = [*SERVICE_TREES, *(s["path"] for s in sources if s["kind"] == "python")]
@@ -63,11 +77,33 @@ class Controller:
             trees={tree: digest for tree in trees if (digest := self._tree_digest(tree))},
             files={name: self.path(name).read_text("utf-8") for name in documents if self.path(name).is_file()},
             secret_digests=digests,
-            gpu_nodes=gpu_nodes,
+            gpu_nodes=nodes.gpu,
             api_key_file=str(self._secret_file("gateway_api_key", fleet["secrets"])),
             ca_file=str(self.state_dir / "edge-ca.crt"),
+            nodes=nodes.all,
+            managers=nodes.managers,
+            registry_authority=self._registry_authority(fleet, resolve_secrets),
         )
         return compile_fleet(catalogue, settings, facts)
+
+    def _registry_authority(self, fleet: Mapping[str, Any], resolve_secrets: bool) -> str:
+        """What nodes are to trust at the registry, as PEM; empty where they need to trust nothing more.
+
+        Raises:
+            FleetError: the file that the settings name is no certificate.
+        """
+        registry = fleet["registry"]
+        if registry["kind"] == "swarm" and resolve_secrets:
+            return _pem.certificates(self._secret_value(REGISTRY_AUTHORITY, fleet["secrets"][REGISTRY_AUTHORITY]))
+        if registry["kind"] != "external" or not registry["ca_file"]:
+            return ""
+        where = f"mcp_fleet.registry.ca_file: {registry['ca_file']}"
+        try:
+            return _pem.certificates(self.path(registry["ca_file"]).read_text("utf-8"))
+        except OSError as error:
+            raise FleetError([f"{where}: {error.strerror}; correct the path"]) from error
+        except ValueError as error:
+            raise FleetError([f"{where}: holds no certificate that can be read; give it as PEM"]) from error
 
     def _tree_digest(self, relative: str) -> str:
         root = self.path(relative)
@@ -96,7 +132,10 @@ class Controller:
         errors: list[str] = []
         for name, source in sources.items():
             try:
-                values[name] = self._secret_value(name, source)
+                if issue := source.get("certificate"):
+                    values[name] = self._certificate(name, values[issue["authority"]], issue["names"])
+                else:
+                    values[name] = self._secret_value(name, source)
             except LookupError as error:
                 errors.append(f"mcp_fleet.secrets.{name}{error.args[0]}")
         if errors:
@@ -125,7 +164,17 @@ class Controller:
             return str(value)
         kept = self.state_dir / "secrets" / name
         if not kept.exists():
-            self._keep(kept, secrets.token_urlsafe(int((source.get("generate") or {}).get("bytes", 32))))
+            self._keep(kept, _generated(source.get("generate") or {}))
+        return kept.read_text("utf-8")
+
+    def _certificate(self, name: str, authority: str, names: Sequence[str]) -> str:
+        """A server's certificate with its key, kept until it nears its end."""
+        kept = self.state_dir / "secrets" / name
+        if not kept.exists() or not _pem.serves(kept.read_text("utf-8"), authority, names, RENEW_DAYS):
+            try:
+                self._keep(kept, _pem.new_certificate(authority, names, CERTIFICATE_DAYS))
+            except (ValueError, TypeError, IndexError) as error:
+                raise LookupError(f": {error}; the authority's secret must be its certificate and its key as PEM") from error
         return kept.read_text("utf-8")
 
     @staticmethod
@@ -142,6 +191,13 @@ class Controller:
         """A keyed digest of each value: names of Swarm objects show it, and must not help to guess the value."""
         key = self._secret_value("digest_key", {})
         return {name: hmac.new(key.encode(), value.encode(), "sha256").hexdigest() for name, value in values.items()}
+
+
+def _generated(how: Mapping[str, Any]) -> str:
+    """A secret that nobody gave: an authority, or so many random bytes as text."""
+    if how.get("authority"):
+        return _pem.new_authority("MCP Swarm fleet authority", int(how["days"]))
+    return secrets.token_urlsafe(int(how.get("bytes", 32)))
 
 
 def tree_files(root: Path) -> Iterator[Path]:
@@ -162,7 +218,7 @@ class Fleet:
     Attributes:
         controller: the inventory's directory.
         catalogue, settings: the two variables with their templates resolved; None where not defined.
-        gpu_nodes: how many hosts have ``mcp_node_gpus``.
+        nodes: how many hosts there are, how many with ``mcp_node_gpus``, and which are managers.
     """
 
     def __init__(self, task_vars: Mapping[str, Any], templar: Any) -> None:
@@ -172,7 +228,12 @@ class Fleet:
         self.catalogue, self.settings = (
             templar.template(task_vars[name]) if name in task_vars else None for name in ("mcp_servers", "mcp_fleet")
         )
-        self.gpu_nodes = sum(1 for host in task_vars["hostvars"].values() if host.get("mcp_node_gpus"))
+        groups = task_vars["groups"]
+        self.nodes = Nodes(
+            all=max(len(groups.get("mcp_nodes", [])), 1),
+            gpu=sum(1 for host in task_vars["hostvars"].values() if host.get("mcp_node_gpus")),
+            managers=tuple(groups.get("mcp_managers", ())),
+        )
 
     def plan(self, resolve_secrets: bool = True) -> dict[str, Any]:
         """The whole plan.
@@ -180,7 +241,7 @@ class Fleet:
         Raises:
             FleetError: with every mistake found.
         """
-        return self.controller.compile(self.catalogue, self.settings, self.gpu_nodes, resolve_secrets)
+        return self.controller.compile(self.catalogue, self.settings, self.nodes, resolve_secrets)
 
     def secret_values(self) -> dict[str, str]:
         """Every secret's value.
@@ -188,7 +249,8 @@ class Fleet:
         Raises:
             FleetError: with every mistake found.
         """
-        dummy, settings = validate(self.catalogue, self.settings, self.gpu_nodes)
+        nodes = self.nodes
+        dummy, settings = validate(self.catalogue, self.settings, nodes.gpu, nodes.all, nodes.managers)
         return self.controller.secret_values(settings["secrets"])
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from .facts import Facts
 from .gateway_config import PORT, gateway_config
 from .images import content_digest, plan_images
+from .registry import plan_registry
 from .scaling import autoscaler_config, first_replicas, scaled
 from .stack import LABEL, stack
 from .validate import validate
@@ -32,10 +33,10 @@ def compile_fleet(catalogue: Any, settings: Any, facts: Facts) -> dict[str, Any]
     Raises:
         FleetError: with every mistake found.
     """
-    entries, fleet = validate(catalogue, settings, facts.gpu_nodes)
+    entries, fleet = validate(catalogue, settings, facts.gpu_nodes, facts.nodes, facts.managers)
     name = fleet["name"]
     images, missing_locks = plan_images(entries, fleet, facts)
-    refs = {image["name"]: image["ref"] for image in images}
+    refs = {image["name"]: image["remote"] for image in images}
     servers = [_server(entry, refs, name, facts.gpu_nodes) for entry in entries]
     secrets = [
         {
@@ -70,6 +71,9 @@ def compile_fleet(catalogue: Any, settings: Any, facts: Facts) -> dict[str, Any]
         "paths": paths,
         "site": fleet["site"],
         "build": fleet["images"],
+        "registry": plan_registry(
+            fleet, LABEL, {image["name"]: image["ref"] for image in images}, objects, facts.registry_authority
+        ),
         "images": images,
         "missing_locks": missing_locks,
         "secrets": secrets,

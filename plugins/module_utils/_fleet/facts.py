@@ -21,6 +21,9 @@ class Facts:
         gpu_nodes: how many nodes have a GPU.
         api_key_file: where the controller keeps the gateway's API key.
         ca_file: where the controller keeps the internal CA's certificate.
+        nodes: how many nodes the fleet has.
+        managers: which hosts of the inventory are managers.
+        registry_authority: certificate of the registry's authority that nodes are to trust, as PEM.
     """
 
     locks: Mapping[str, str] = field(default_factory=dict)
@@ -30,3 +33,6 @@ class Facts:
     gpu_nodes: int = 0
     api_key_file: str = ""
     ca_file: str = ""
+    nodes: int = 1
+    managers: tuple[str, ...] = ()
+    registry_authority: str = ""

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .registry import own_secrets, registry_rules, settle
 from .scaling import scale_rules
 from .schema import FLEET, SERVER, Key
 
@@ -24,7 +25,7 @@ BUILT_IN_SECRETS = ("gateway_api_key", "gateway_session_key")
 # A server's service and image are named after it; these are the fleet's own.
 OWN_NAMES = {
     **dict.fromkeys(("gateway", "edge", "autoscaler", "docker-proxy"), "service"),
-    **dict.fromkeys(("os", "builder", "runtime-python", "runtime-node"), "image"),
+    **dict.fromkeys(("os", "builder", "runtime-python", "runtime-node", "registry"), "image"),
 }
 # What a volume must not hide in a server's container.
 NEEDED_PATHS = ("/tmp", "/run/secrets", "/etc/mcp", "/opt/mcp", "/opt/server")
@@ -212,13 +213,17 @@ def _fleet_rules(fleet: dict[str, Any], errors: list[str]) -> None:
         nets.append((name, net))
 
 
-def validate(catalogue: Any, settings: Any, gpu_nodes: int = 0) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def validate(
+    catalogue: Any, settings: Any, gpu_nodes: int = 0, nodes: int = 1, managers: Sequence[str] = ()
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The catalogue and the settings with all defaults filled in.
 
     Args:
         catalogue: the list ``mcp_servers``.
         settings: the mapping ``mcp_fleet``.
         gpu_nodes: how many nodes of the inventory have a GPU.
+        nodes: how many nodes the inventory has.
+        managers: which of its hosts are managers.
 
     Raises:
         FleetError: with every mistake found.
@@ -226,8 +231,12 @@ def validate(catalogue: Any, settings: Any, gpu_nodes: int = 0) -> tuple[list[di
     errors: list[str] = []
     fleet = _value(settings or {}, Key("object", keys=FLEET), "mcp_fleet", errors)
     fleet = fleet or _object({}, FLEET, "mcp_fleet", [])
+    registry_rules(fleet, managers, errors)
+    settle(fleet["registry"], str(fleet["name"]), nodes)
     for name in BUILT_IN_SECRETS:
         fleet["secrets"].setdefault(name, {"generate": {"bytes": 32}, "env": None, "value": None, "file": None})
+    for name, source in own_secrets(fleet["registry"], fleet["name"]).items():
+        fleet["secrets"].setdefault(name, source)
     if not isinstance(catalogue, (list, tuple)) or not catalogue:
         errors.append(f"mcp_servers: {_shown(catalogue)} is not a list with at least one server")
         catalogue = []

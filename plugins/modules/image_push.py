@@ -1,0 +1,103 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, Sophia AI
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Push the fleet's images to its registry."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: image_push
+short_description: Push images to the fleet's registry
+version_added: 0.1.0
+description:
+  - Pushes each image that the registry does not have. Images are named by their content, so one that is there is right.
+  - Progress is shown while it runs.
+author:
+  - Sophia AI (@sophia-ai)
+requirements:
+  - docker (Python)
+options:
+  images:
+    description: Images of the fleet plan, each with C(ref), its name on this engine, and C(remote), its name there.
+    type: list
+    elements: dict
+    required: true
+  optional:
+    description: Whether images that this engine does not have are left out instead of being a failure.
+    type: bool
+    default: false
+  docker_config:
+    description: Directory of the credentials, as M(sophia_ai.mcp_swarm.registry_access) keeps them.
+    type: path
+    default: ''
+  progress_file:
+    description: Where progress lines are appended.
+    type: path
+attributes:
+  check_mode:
+    description: Reports what would be pushed.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Push what the registry misses
+  sophia_ai.mcp_swarm.image_push:
+    images: "{{ ansible_facts.fleet_plan.images }}"
+    docker_config: "{{ ansible_facts.fleet_plan.registry.docker_config }}"
+"""
+
+RETURN = r"""
+pushed:
+  description: Names in the registry of the images that were pushed, or in check mode would be.
+  returned: success
+  type: list
+  elements: str
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.builder import Progress
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.push import absent, push
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._registry import Registry, RegistryError
+
+
+def run(module: AnsibleModule) -> dict[str, Any]:
+    """The module's result."""
+    params = module.params
+    client = Registry(params["docker_config"])
+    wanted = absent(client, params["images"])
+    if params["optional"]:
+        wanted = [image for image in wanted if client.here(image["ref"])]
+    names = sorted(image["remote"] for image in wanted)
+    if module.check_mode or not wanted:
+        return {"changed": bool(wanted), "pushed": names}
+    pushed = push(client, wanted, Progress(params["progress_file"]))
+    if pushed.failed and not params["optional"]:
+        count = len(pushed.failed)
+        head = f"{count} image{'s' if count > 1 else ''} could not be pushed; what ran before still runs."
+        raise RegistryError("\n".join([head, *pushed.failed.values()]))
+    return {"changed": bool(pushed.sent), "pushed": sorted(pushed.sent)}
+
+
+def main() -> None:
+    """The module."""
+    module = AnsibleModule(
+        argument_spec={
+            "images": {"type": "list", "elements": "dict", "required": True},
+            "optional": {"type": "bool", "default": False},
+            "docker_config": {"type": "path", "default": ""},
+            "progress_file": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(**run(module))
+    except RegistryError as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()
