@@ -19,7 +19,5 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = dict(self._task.args)
         images = [{key: image[key] for key in ("ref", "remote")} for image in arguments.get("images", [])]
-        ran = run_with_progress(
-            self, "sophia_ai.mcp_swarm.image_push", arguments | {"images": images}, task_vars or {}
-        )
+        ran = run_with_progress(self, "sophia_ai.mcp_swarm.image_push", arguments | {"images": images}, task_vars or {})
         return result | ran

@@ -66,7 +66,8 @@ class Access:
 
     def take(self, check: bool = False) -> list[str]:
         """Remove what ``give`` wrote; returns what was there."""
-        gone = [path for path in (os.path.dirname(self._certificate), self.docker_config) if path and os.path.isdir(path)]
+        directories = (os.path.dirname(self._certificate), self.docker_config)
+        gone = [path for path in directories if path and os.path.isdir(path)]
         if not check:
             for path in gone:
                 shutil.rmtree(path)

@@ -12,6 +12,7 @@ from typing import Any
 
 try:
     import docker
+    from docker.auth import get_config_header, resolve_repository_name
     from docker.errors import APIError, DockerException
 
     MISSING = ""
@@ -107,6 +108,12 @@ def parts(image: str) -> tuple[str, str, str]:
     if ":" in name.rpartition("/")[2]:
         repository, dummy, tag = name.rpartition(":")
     return repository, tag, digest
+
+
+def own_name(image: str) -> str:
+    """Of an image that the fleet built the name by which it was built, without registry and digest; else empty."""
+    match = re.search(r"(?:^|/)(mcp-swarm/[a-z0-9-]+:[0-9a-f]{12})(?:@|$)", image)
+    return match.group(1) if match else ""
 
 
 def host_of(image: str) -> str:
@@ -225,7 +232,7 @@ def auth_headers(api: Any, images: list[str]) -> dict[str, str]:
     found = {}
     for image in images:
         with contextlib.suppress(DockerException):
-            index = docker.auth.resolve_repository_name(image)[0]
-            if header := docker.auth.get_config_header(api, index):
+            index = resolve_repository_name(image)[0]
+            if header := get_config_header(api, index):
                 found[image] = header.decode() if isinstance(header, bytes) else header
     return found

@@ -22,11 +22,12 @@ options:
     description: Images of the fleet plan, each with C(ref), its name on this engine, and C(remote), its name there.
     type: list
     elements: dict
-    required: true
-  optional:
-    description: Whether images that this engine does not have are left out instead of being a failure.
-    type: bool
-    default: false
+    default: []
+  also:
+    description: Further names in the registry, those of releases. What this engine does not have of them is left out.
+    type: list
+    elements: str
+    default: []
   docker_config:
     description: Directory of the credentials, as M(sophia_ai.mcp_swarm.registry_access) keeps them.
     type: path
@@ -68,17 +69,17 @@ def run(module: AnsibleModule) -> dict[str, Any]:
     """The module's result."""
     params = module.params
     client = Registry(params["docker_config"])
-    wanted = absent(client, params["images"])
-    if params["optional"]:
-        wanted = [image for image in wanted if client.here(image["ref"])]
+    needed = {image["remote"]: image["ref"] for image in params["images"]}
+    also = {name.partition("@")[0] for name in params["also"]} - set(needed)
+    images = needed | {name: name for name in also if client.here(name)}
+    wanted = absent(client, [{"ref": ref, "remote": remote} for remote, ref in images.items()])
     names = sorted(image["remote"] for image in wanted)
     if module.check_mode or not wanted:
         return {"changed": bool(wanted), "pushed": names}
     pushed = push(client, wanted, Progress(params["progress_file"]))
-    if pushed.failed and not params["optional"]:
-        count = len(pushed.failed)
-        head = f"{count} image{'s' if count > 1 else ''} could not be pushed; what ran before still runs."
-        raise RegistryError("\n".join([head, *pushed.failed.values()]))
+    if failed := [reason for remote, reason in pushed.failed.items() if remote in needed]:
+        head = f"{len(failed)} image{'s' if len(failed) > 1 else ''} could not be pushed; what ran before still runs."
+        raise RegistryError("\n".join([head, *failed]))
     return {"changed": bool(pushed.sent), "pushed": sorted(pushed.sent)}
 
 
@@ -86,8 +87,8 @@ def main() -> None:
     """The module."""
     module = AnsibleModule(
         argument_spec={
-            "images": {"type": "list", "elements": "dict", "required": True},
-            "optional": {"type": "bool", "default": False},
+            "images": {"type": "list", "elements": "dict", "default": []},
+            "also": {"type": "list", "elements": "str", "default": []},
             "docker_config": {"type": "path", "default": ""},
             "progress_file": {"type": "path"},
         },

@@ -112,15 +112,12 @@ def main() -> None:
     keys = ("host", "authority", "name", "address", "username", "password", "docker_config")
     access = Access(**{key: params[key] for key in keys})
     try:
-        if params["state"] == "absent":
-            files = access.take(module.check_mode)
-        else:
-            files = access.give(module.check_mode)
+        files = (access.take if params["state"] == "absent" else access.give)(module.check_mode)
     except OSError as error:
         module.fail_json(msg=f"{error.filename}: {error.strerror}; this needs root, and room on the disk")
-    if params["prove"] and params["state"] == "present" and not module.check_mode:
-        if problem := access.prove(params["timeout"]):
-            module.fail_json(msg=problem, files=files)
+    prove = params["prove"] and params["state"] == "present" and not module.check_mode
+    if prove and (problem := access.prove(params["timeout"])):
+        module.fail_json(msg=problem, files=files)
     module.exit_json(changed=bool(files), files=files)
 
 

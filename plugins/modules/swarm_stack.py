@@ -92,6 +92,14 @@ options:
     type: list
     elements: str
     default: []
+  docker_config:
+    description:
+      - Directory with credentials of registries, as M(sophia_ai.mcp_swarm.registry_access) keeps them.
+      - Where it is given, nodes get these credentials with each service (C(--with-registry-auth)), and on more than one
+        node every image is on each node that may run it before a service moves. A node that cannot pull is named, and
+        nothing is changed.
+    type: path
+    default: ''
   verify:
     description: Whether the fleet must answer calls before a release counts as deployed. Needs the fact C(fleet_plan).
     type: bool
@@ -202,6 +210,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.builder import Progress
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._registry import RegistryError, take_credentials
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import NoManager, Swarm, SwarmError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.lock import acquire
@@ -229,7 +238,8 @@ def wish(params: dict[str, Any], check: bool) -> Wish:
         except OSError as error:
             if not check:  # in check mode the role has not written it
                 raise SwarmError(f"files: {source}: {error.strerror}; write it before the stack is deployed") from error
-    keys = ("who", "why", "revision", "catalogue", "timeout", "settle", "keep", "only", "keep_images", "verification")
+    keys = ["who", "why", "revision", "catalogue", "timeout", "settle", "keep", "only", "keep_images", "verification"]
+    keys.append("docker_config")
     return Wish(
         document=params["stack"] or {}, files=files, wait=params["lock_wait"], **{key: params[key] for key in keys}
     )
@@ -311,6 +321,7 @@ def main() -> None:
             "lock_wait": {"type": "int", "default": 60},
             "keep": {"type": "int", "default": 10},
             "keep_images": {"type": "list", "elements": "str", "default": []},
+            "docker_config": {"type": "path", "default": ""},
             "verify": {"type": "bool", "default": True},
             "verify_timeout": {"type": "int", "default": 60},
             "verification": {"type": "dict", "default": {}},
@@ -328,6 +339,8 @@ def main() -> None:
         module.fail_json(msg=f"keep: {module.params['keep']}: at least 2, or there is nothing to go back to")
     try:
         swarm = Swarm()
+        if not leaving and not module.check_mode:  # in check mode nobody has written them
+            take_credentials(swarm.api, module.params["docker_config"])
         module.exit_json(**(absent if leaving else deploy)(module, swarm))
     except NoManager as error:
         if leaving:  # no Swarm, no fleet
@@ -335,7 +348,7 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except DeployFailed as error:
         module.fail_json(msg=str(error), failures=error.reports, serving=error.serving)
-    except SwarmError as error:
+    except (SwarmError, RegistryError) as error:
         module.fail_json(msg=str(error))
 
 

@@ -174,7 +174,7 @@ class Controller:
             try:
                 self._keep(kept, _pem.new_certificate(authority, names, CERTIFICATE_DAYS))
             except (ValueError, TypeError, IndexError) as error:
-                raise LookupError(f": {error}; the authority's secret must be its certificate and its key as PEM") from error
+                raise LookupError(f": {error}; its authority must be a certificate and its key, as PEM") from error
         return kept.read_text("utf-8")
 
     @staticmethod

@@ -80,7 +80,9 @@ def new_certificate(authority: str, names: Sequence[str], days: int) -> str:
         days: how long it is valid; no longer than the authority is.
     """
     issuer = x509.load_pem_x509_certificates(authority.encode())[0]
-    signer = serialization.load_pem_private_key(authority[authority.index("-----BEGIN PRIVATE KEY") :].encode(), None)
+    signer: Any = serialization.load_pem_private_key(
+        authority[authority.index("-----BEGIN PRIVATE KEY") :].encode(), None
+    )
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.datetime.now(datetime.UTC)
     certificate = (
@@ -93,8 +95,8 @@ def new_certificate(authority: str, names: Sequence[str], days: int) -> str:
         .not_valid_after(min(now + datetime.timedelta(days=days), issuer.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key()), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
         .sign(signer, hashes.SHA256())
     )
     private = key.private_bytes(

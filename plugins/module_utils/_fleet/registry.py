@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The registry from which nodes get their images: none, one that the fleet runs in its Swarm, or another.
 
-The fleet's own is a stack of its own, for it must serve before the fleet's images can be pushed. Nodes know it by a name
-that stands in each one's /etc/hosts, so that neither its certificate nor the images' names change when it moves. It is
-the registry of the CNCF project Distribution, 2.8, as Debian packages it.
+The fleet's own is a stack of its own, for it must serve before the fleet's images can be pushed. Nodes know it by a
+name that stands in each one's /etc/hosts, so that neither its certificate nor the images' names change when it moves.
+It is the registry of the CNCF project Distribution, 2.8, as Debian packages it.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def main():
     for repository, digest, dummy in gone:
         status = ask("DELETE", f"/v2/{{repository}}/manifests/{{digest}}")
         if status not in (202, 404):
-            sys.exit(f"the registry answered {{status}} when {{repository}}@{{digest}} was to be deleted; look at its log")
+            sys.exit(f"the registry answered {{status}} to deleting {{repository}}@{{digest}}; look at its log")
     try:
         serve(read_only=True)
         done = subprocess.run(
@@ -248,9 +248,7 @@ def registry_rules(fleet: Mapping[str, Any], managers: Sequence[str], errors: li
             if settings[one] and not settings[other]:
                 errors.append(f"{path}.{other}: missing; {one} needs it")
         if settings["password"] and settings["password"] not in fleet["secrets"]:
-            errors.append(
-                f"{path}.password: no secret {settings['password']!r}; declare it in mcp_fleet.secrets, and name it here"
-            )
+            errors.append(f"{path}.password: no secret {settings['password']!r}; declare it in mcp_fleet.secrets")
     if kind in ("auto", "swarm"):
         if settings["node"] and managers and settings["node"] not in managers:
             errors.append(
@@ -311,9 +309,7 @@ def plan_registry(
     }
 
 
-def _stack(
-    name: str, label: str, image: str, port: int, node_label: str, secrets: Mapping[str, str]
-) -> dict[str, Any]:
+def _stack(name: str, label: str, image: str, port: int, node_label: str, secrets: Mapping[str, str]) -> dict[str, Any]:
     labels = {f"{label}.fleet": name, f"{label}.part": "registry"}
     mounted = (PASSWORD, CERTIFICATE)
     service = {
@@ -345,6 +341,8 @@ def _stack(
     return {
         "version": "3.8",
         "services": {"registry": service},
+        # Of its own, or docker stack deploy makes one that nothing removes.
+        "networks": {"default": {"driver": "overlay", "labels": {f"{label}.fleet": name}}},
         "volumes": {"data": {"name": f"{name}_data", "labels": {f"{label}.fleet": name}}},
         "secrets": {secret: {"external": True, "name": secrets[secret]} for secret in mounted},
     }

@@ -10,6 +10,13 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._registry import (
+    explain,
+    host_of,
+    own_name,
+    parts,
+)
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._registry import said as reason
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import Swarm, SwarmError
 
 with contextlib.suppress(ImportError):  # Swarm() says so in its own words
@@ -20,7 +27,7 @@ CONTENT_TAG = re.compile(r":[0-9a-f]{12}$")
 
 
 def pinned(swarm: Swarm, images: dict[str, str]) -> dict[str, str]:
-    """Service to its image by content: a content-named tag as it is, any other with its digest.
+    """Service to its image by content: with its digest, or where no registry has it by its content-named tag.
 
     Args:
         swarm: the manager.
@@ -50,28 +57,48 @@ def _pin(swarm: Swarm, image: str) -> str:
         _present(swarm, image)
         return image
     if CONTENT_TAG.search(image):
-        _present(swarm, image)
-        return image
+        return _content(swarm, image)
     try:
         # The registry first: the tag may have moved since this node pulled it.
         return f"{image}@{swarm.api.inspect_distribution(image)['Descriptor']['digest']}"
     except (APIError, DockerException) as error:
         said = getattr(error, "explanation", None) or str(error)
-    try:
-        digests = swarm.api.inspect_image(image).get("RepoDigests") or []
-    except (ImageNotFound, NotFound):
+    digest = _known_digest(swarm, image)
+    if digest is None:
         raise SwarmError(
             f"the image {image} is not on this manager, and its registry does not give it: {said};"
             " correct source.image in mcp_servers, or log in to the registry"
-        ) from None
-    repository = re.sub(r":[^/:]*$", "", image)
-    for digest in digests:
-        if digest.split("@")[0] == repository:
-            return f"{image}@{digest.split('@')[1]}"
+        )
+    if digest:
+        return f"{image}@{digest}"
     raise SwarmError(
         f"the image {image} has no digest: it was built here under a tag that can move, and its registry does not"
         f" know it: {said}; push it, or name it by its digest"
     )
+
+
+def _known_digest(swarm: Swarm, image: str) -> str | None:
+    """The digest that a registry gave this node; empty where none did, None where the image is not here."""
+    try:
+        digests = swarm.api.inspect_image(image).get("RepoDigests") or []
+    except (ImageNotFound, NotFound):
+        return None
+    repository = parts(image)[0]
+    return next((digest.split("@")[1] for digest in digests if digest.split("@")[0] == repository), "")
+
+
+def _content(swarm: Swarm, image: str) -> str:
+    """An image whose tag is its content. What is in a registry gets its digest: then a node that has it asks nobody."""
+    digest = _known_digest(swarm, image)
+    if not digest and host_of(image):
+        try:
+            digest = swarm.api.inspect_distribution(image)["Descriptor"]["digest"]
+        except (APIError, DockerException) as error:
+            raise SwarmError(f"the image {image}: {explain(reason(error))}") from None
+    if digest:
+        return f"{image}@{digest}"
+    _present(swarm, image)
+    return image
 
 
 def _present(swarm: Swarm, image: str) -> None:
@@ -98,18 +125,28 @@ def prune_images(swarm: Swarm, dropped: Iterable[str], kept: Iterable[str]) -> l
         dropped: images that releases named which are no more.
         kept: images that other releases and the plan name.
     """
-    wanted = set(kept)
+    wanted = {_content_name(image) for image in kept}
     for service in swarm.api.services():
         for spec in (service["Spec"], service.get("PreviousSpec") or {}):
-            wanted.add(str(((spec.get("TaskTemplate") or {}).get("ContainerSpec") or {}).get("Image", "")))
+            image = str(((spec.get("TaskTemplate") or {}).get("ContainerSpec") or {}).get("Image", ""))
+            wanted.add(_content_name(image))
     removed = []
-    for image in sorted(set(dropped) - wanted):
-        try:
-            swarm.api.remove_image(image, noprune=True)
-        except APIError:  # a container uses it, or it is gone: either is right
+    for image in sorted({image.partition("@")[0] for image in dropped}):
+        if _content_name(image) in wanted:
             continue
-        removed.append(image)
+        # Under its own name, and under the one that it was built by here.
+        for name in {image, own_name(image)} - {""}:
+            try:
+                swarm.api.remove_image(name, noprune=True)
+            except APIError:  # a container uses it, or it is gone: either is right
+                continue
+            removed.append(name)
     return removed
+
+
+def _content_name(image: str) -> str:
+    """What two names of the same content have in common, whichever registry it is in."""
+    return own_name(image) or image.partition("@")[0]
 
 
 def images_of(document: dict[str, Any]) -> dict[str, str]:

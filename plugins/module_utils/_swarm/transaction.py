@@ -18,6 +18,7 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import Swarm, SwarmError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import settle, watch
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.distribution import distribute
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.edge import reload_edge
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.images import images_of, pinned, prune_images
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.lock import Lock, acquire, now
@@ -65,6 +66,7 @@ class Wish:
         keep: how many deployed releases are kept.
         only: services to deploy; all where empty.
         keep_images: images that stay even if no release names them.
+        docker_config: directory with credentials of registries, which nodes are given to pull; empty for none.
     """
 
     document: dict[str, Any]
@@ -80,6 +82,7 @@ class Wish:
     keep: int = 10
     only: list[str] = field(default_factory=list)
     keep_images: list[str] = field(default_factory=list)
+    docker_config: str = ""
 
 
 @dataclass
@@ -215,9 +218,10 @@ class Transaction:
     def _carry_out(self, lock: Lock, releases: Releases, plan: Plan, wish: Wish) -> dict[str, Any]:
         start = time.monotonic()
         before = releases.current
+        self._distribute(plan, before, wish, lock)
         release = releases.begin(plan.release)
         try:
-            converged = self._put(release, before, wish.timeout, lock)
+            converged = self._put(release, before, wish, lock)
             self._gate(release)
             touched = {change.service for change in plan.changes}
             if failures := settle(self.swarm, self.fleet, touched, wish.settle, self.say, lock.check):
@@ -238,14 +242,27 @@ class Transaction:
         self._prune(releases, wish)
         return self._result(True, release, plan, converged)
 
-    def _put(self, release: Release, before: Release | None, timeout: float, lock: Lock) -> dict[str, float]:
+    def _distribute(self, plan: Plan, before: Release | None, wish: Wish, lock: Lock) -> None:
+        """Have the images of what will move on every node that may run them.
+
+        Raises:
+            SwarmError: a node cannot have one; nothing was changed.
+        """
+        if not wish.docker_config:
+            return
+        document = plan.release.document
+        old = before.document["services"] if before else {}
+        moving = [name for name, service in document["services"].items() if _place(service) != _place(old.get(name))]
+        distribute(self.swarm, self.fleet, document, moving, wish.timeout, self.say, lock.check)
+
+    def _put(self, release: Release, before: Release | None, wish: Wish, lock: Lock) -> dict[str, float]:
         """Bring a release's files and services to life."""
         lock.check()
         stamps = {name: item["UpdatedAt"] for name, item in self.swarm.services(self.fleet).items()}
         written = [stacks.write_file(path, text) for path, text in release.files.items()]
         stacks.write_file(self.stack_file, stacks.document(release.document))
-        stacks.apply(self.fleet, self.stack_file)
-        converged, failures = watch(self.swarm, self.fleet, stamps, timeout, self.say, lock.check)
+        stacks.apply(self.fleet, self.stack_file, wish.docker_config)
+        converged, failures = watch(self.swarm, self.fleet, stamps, wish.timeout, self.say, lock.check)
         if failures:
             raise NotUp(failures)
         if any(written):
@@ -270,7 +287,7 @@ class Transaction:
             )
         self.say(f"going back to {before}")
         try:
-            self._put(before, None, wish.timeout, lock)
+            self._put(before, None, wish, lock)
         except (NotUp, SwarmError) as error:
             services = self.swarm.services(self.fleet)
             up = sum(1 for s in services.values() if _is_up(s))
@@ -297,7 +314,7 @@ class Transaction:
             self.recovered = f"{dead} was left unfinished; restored {serves} first"
             self.say(f"{dead} was left unfinished: restoring {serves}")
             try:
-                self._put(serves, None, wish.timeout, lock)
+                self._put(serves, None, wish, lock)
             except NotUp as error:  # the deploy that follows may be what repairs it
                 self.recovered = f"{dead} was left unfinished, and {serves} does not come up any more: {error}"
         self.say(self.recovered)
@@ -408,6 +425,12 @@ def _drifted_files(release: Release | None) -> list[str]:
 def _digests(fleet: str, document: dict[str, Any], live: dict[str, dict[str, Any]]) -> dict[str, str]:
     services = {f"{fleet}_{name}": service for name, service in document["services"].items()}
     return {name: stacks.digest(item, diff.scale(services.get(name, {})) is not None) for name, item in live.items()}
+
+
+def _place(service: dict[str, Any] | None) -> Any:
+    """What decides on which nodes an image is needed."""
+    placement = ((service or {}).get("deploy") or {}).get("placement") or {}
+    return (service or {}).get("image"), placement.get("constraints")
 
 
 def _replicas(service: dict[str, Any]) -> int | None:
