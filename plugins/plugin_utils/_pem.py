@@ -71,7 +71,7 @@ def new_authority(name: str, days: int) -> str:
     return (certificate.public_bytes(serialization.Encoding.PEM) + private).decode()
 
 
-def new_certificate(authority: str, names: Sequence[str], days: int) -> str:
+def new_certificate(authority: str, names: Sequence[str], days: float) -> str:
     """A server's certificate of an authority of ours, then its key (ECDSA, P-256).
 
     Args:
