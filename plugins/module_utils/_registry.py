@@ -10,15 +10,6 @@ import os
 import re
 from typing import Any
 
-try:
-    import docker
-    from docker.auth import get_config_header, resolve_repository_name
-    from docker.errors import APIError, DockerException
-
-    MISSING = ""
-except ImportError as failure:  # whoever asks is told
-    MISSING = f"the Python package docker is missing here ({failure}); install python3-docker"
-
 IMAGES = "run playbooks/images.yml"
 # What engines pass on of a registry's answer, or say of their own. The first match wins.
 CAUSES = (
@@ -116,6 +107,11 @@ def own_name(image: str) -> str:
     return match.group(1) if match else ""
 
 
+def content_name(image: str) -> str:
+    """What the names of one content have in common, in whichever registry it is."""
+    return own_name(image) or image.partition("@")[0]
+
+
 def host_of(image: str) -> str:
     """The registry that an image's name gives; empty where it gives none."""
     first, slash, dummy = image.partition("/")
@@ -134,12 +130,20 @@ class Registry:
     """
 
     def __init__(self, docker_config: str) -> None:
-        if MISSING:
-            raise RegistryError(MISSING)
+        try:
+            import docker
+            from docker.errors import DockerException
+            from requests.exceptions import RequestException
+        except ImportError as error:
+            raise RegistryError(
+                f"the Python package docker is missing here ({error}); install python3-docker"
+            ) from error
         try:
             # A layer is written for minutes before the next word of progress.
             self.api: Any = docker.APIClient(version="auto", timeout=600)
-            take_credentials(self.api, docker_config)
+            if docker_config:
+                self.api.reload_config(dockercfg_path=credentials_file(docker_config))
+            self._failures = (DockerException, RequestException)
         except DockerException as error:
             raise RegistryError(f"the Docker engine does not answer: {error}; run the provision playbook") from error
 
@@ -151,7 +155,7 @@ class Registry:
         """
         try:
             return str(self.api.inspect_distribution(image)["Descriptor"]["digest"])
-        except (APIError, DockerException) as error:
+        except self._failures as error:
             if re.search(r"manifest unknown|repository name not known|not found", said(error)) and not re.search(
                 r"no such host", said(error)
             ):
@@ -162,7 +166,7 @@ class Registry:
         """Whether this engine has an image."""
         try:
             self.api.inspect_image(image)
-        except APIError:
+        except self._failures:
             return False
         return True
 
@@ -177,7 +181,7 @@ class Registry:
             if local != remote:
                 self.api.tag(local, repository, tag, force=True)
             self._follow(remote, self.api.push(repository, tag, stream=True, decode=True))
-        except (APIError, DockerException) as error:
+        except self._failures as error:
             raise RegistryError(f"{remote}: {explain(said(error))}") from error
 
     def pull(self, remote: str, local: str) -> None:
@@ -191,7 +195,7 @@ class Registry:
             self._follow(remote, self.api.pull(repository, tag, stream=True, decode=True))
             if local != remote:
                 self.api.tag(remote, *parts(local)[:2], force=True)
-        except (APIError, DockerException) as error:
+        except self._failures as error:
             raise RegistryError(f"{remote}: {explain(said(error))}") from error
 
     def log_in(self, host: str, username: str, password: str) -> str:
@@ -199,7 +203,7 @@ class Registry:
         body = {"username": username, "password": password, "serveraddress": host}
         try:
             self.api._raise_for_status(self.api._post_json(self.api._url("/auth"), data=body))
-        except (APIError, DockerException, OSError) as error:
+        except self._failures as error:
             return said(error)
         return ""
 
@@ -210,25 +214,26 @@ class Registry:
                 raise RegistryError(f"{image}: {explain(str(line['error']))}")
 
 
-def take_credentials(api: Any, docker_config: str) -> None:
-    """Have an engine's client use the credentials of a directory.
+def credentials_file(docker_config: str) -> str:
+    """The file with the credentials in a directory.
 
     Raises:
-        RegistryError: there are none.
+        RegistryError: there is none.
     """
-    if not docker_config:
-        return
     path = os.path.join(docker_config, "config.json")
     if not os.path.isfile(path):
         raise RegistryError(
             f"docker_config: {path}: no such file: this node has not been given the registry's credentials since it"
             f" started; {IMAGES}"
         )
-    api.reload_config(dockercfg_path=path)
+    return path
 
 
 def auth_headers(api: Any, images: list[str]) -> dict[str, str]:
     """Image to the X-Registry-Auth header with which an engine may pull it; none where no credentials are known."""
+    from docker.auth import get_config_header, resolve_repository_name
+    from docker.errors import DockerException
+
     found = {}
     for image in images:
         with contextlib.suppress(DockerException):

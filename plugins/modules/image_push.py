@@ -9,14 +9,25 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: image_push
 short_description: Push images to the fleet's registry
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Pushes each image that the registry does not have. Images are named by their content, so one that is there is right.
   - Progress is shown while it runs.
 author:
   - Sophia AI (@sophia-ai)
+extends_documentation_fragment:
+  - sophia_ai.mcp_swarm.attributes
+  - sophia_ai.mcp_swarm.attributes.action
 requirements:
-  - docker (Python)
+  - "Docker SDK for Python: L(docker,https://docker-py.readthedocs.io/) >= 5.0.3, on the node"
+attributes:
+  check_mode:
+    support: full
+    details: Says what would be pushed.
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
 options:
   images:
     description: Images of the fleet plan, each with C(ref), its name on this engine, and C(remote), its name there.
@@ -35,10 +46,6 @@ options:
   progress_file:
     description: Where progress lines are appended.
     type: path
-attributes:
-  check_mode:
-    description: Reports what would be pushed.
-    support: full
 """
 
 EXAMPLES = r"""
@@ -60,8 +67,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.builder import Progress
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.push import absent, push
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._progress import Progress
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._registry import Registry, RegistryError
 
 

@@ -9,15 +9,25 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: registry_access
 short_description: Give a node access to a registry, and prove it
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Has the node's engine trust the registry's authority (C(/etc/docker/certs.d)), tells the node where the registry is
     (C(/etc/hosts)), and keeps credentials for pushing and deploying. The engine is not restarted.
   - With O(prove) the engine logs in, which shows that all of it is right.
 author:
   - Sophia AI (@sophia-ai)
+extends_documentation_fragment:
+  - sophia_ai.mcp_swarm.attributes
 requirements:
-  - docker (Python)
+  - "Docker SDK for Python: L(docker,https://docker-py.readthedocs.io/) >= 5.0.3, on the node"
+attributes:
+  check_mode:
+    support: full
+    details: Says what would be written. Proves nothing.
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
 options:
   host:
     description: Host of the registry, with its port where it is not 443.
@@ -62,10 +72,6 @@ options:
     description: Seconds for which a registry that is starting is waited for.
     type: int
     default: 60
-attributes:
-  check_mode:
-    description: Reports what would be written. Proves nothing.
-    support: full
 """
 
 EXAMPLES = r"""

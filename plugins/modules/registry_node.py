@@ -9,14 +9,23 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: registry_node
 short_description: Bind the fleet's registry to one node, and tell where that is
-version_added: 0.1.0
+version_added: 0.2.0
 description:
   - Gives one node of the Swarm the label by which the registry's service is placed, and takes it from all others. Its
     data stays where it was; what a moved registry lacks is pushed to it again.
 author:
   - Sophia AI (@sophia-ai)
-requirements:
-  - docker (Python)
+extends_documentation_fragment:
+  - sophia_ai.mcp_swarm.attributes
+  - sophia_ai.mcp_swarm.attributes.manager
+attributes:
+  check_mode:
+    support: full
+    details: Says whether labels would change.
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
 options:
   label:
     description: The label.
@@ -26,10 +35,6 @@ options:
     description: Id of the node. Where it is empty the registry stays where it is, and comes to this manager at first.
     type: str
     default: ''
-attributes:
-  check_mode:
-    description: Reports what would change.
-    support: full
 """
 
 EXAMPLES = r"""

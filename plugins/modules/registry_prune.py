@@ -2,94 +2,144 @@
 # Copyright: (c) 2026, Sophia AI
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Remove from nodes and from the fleet's registry the images that nobody needs any more."""
+"""Delete from the fleet's registry the images that nobody needs any more."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: registry_prune
-short_description: Remove images of the fleet that nobody needs any more
-version_added: 0.1.0
+short_description: Delete images from the fleet's own registry that nobody needs any more
+version_added: 0.2.0
 description:
-  - Removes from this node images that the fleet built, that O(keep) does not name and that no container uses. Images of
-    others are never touched.
-  - Where the fleet's own registry runs on this node, the same images are deleted there, and then the data that none
-    needs. For that time, some seconds, the registry serves for reading only.
+  - Where the fleet's own registry runs on this node, every image is deleted there that O(keep) does not name, and then
+    the data that none needs. For that time, some seconds, the registry serves for reading only.
+  - On other nodes it does nothing.
 author:
   - Sophia AI (@sophia-ai)
+extends_documentation_fragment:
+  - sophia_ai.mcp_swarm.attributes
 requirements:
-  - docker (Python)
+  - "Docker SDK for Python: L(docker,https://docker-py.readthedocs.io/) >= 5.0.3, on the node"
+attributes:
+  check_mode:
+    support: full
+    details: Says what would be deleted.
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
 options:
-  registry:
-    description: Name of the registry's stack; empty where the fleet has no registry of its own.
+  name:
+    description: Name of the registry's stack.
     type: str
-    default: ''
+    required: true
   keep:
-    description: Images that stay, by any of their names; those of all kept releases, and those of the plan.
+    description: Images that stay, by any of their names.
     type: list
     elements: str
     required: true
-  fresh:
-    description: Seconds for which what was pushed stays, whoever needs it. A deploy may be about to use it.
+  older_than:
+    description: Seconds for which what was pushed stays, whoever needs it, because somebody may be about to deploy it.
     type: int
     default: 3600
-attributes:
-  check_mode:
-    description: Reports what would be removed from the node. The registry is not looked at.
-    support: full
+seealso:
+  - module: sophia_ai.mcp_swarm.swarm_prune
+    description: Removes old images from nodes, and returns what is to be kept.
 """
 
 EXAMPLES = r"""
-- name: Remove images that no release names
+- name: Delete images that no release names
   sophia_ai.mcp_swarm.registry_prune:
-    registry: mcp-registry
-    keep: "{{ ansible_facts.fleet_plan.images | map(attribute='ref') | list + releases_images }}"
+    name: mcp-registry
+    keep: "{{ hostvars[groups['mcp_managers'][0]].pruned.kept_images }}"
 """
 
 RETURN = r"""
-removed:
-  description: Names removed from this node.
-  returned: success
-  type: list
-  elements: str
 deleted:
   description: Names deleted in the registry.
   returned: success
   type: list
   elements: str
-freed:
-  description: Bytes that the registry has less.
+  sample: ["mcp-swarm/time:0a1b2c3d4e5f"]
+kept:
+  description: How many images it still has.
   returned: success
   type: int
+  sample: 14
+freed:
+  description: Bytes that it has less.
+  returned: success
+  type: int
+  sample: 43627477
 """
+
+import json
+import shutil
+from collections.abc import Iterable
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._prune import collect, prune_node
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._registry import Registry, RegistryError
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._process import run
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._registry import (
+    Registry,
+    RegistryError,
+    own_name,
+    parts,
+)
+
+COLLECT_SECONDS = 1800.0
+
+
+def registry_names(images: Iterable[str]) -> list[str]:
+    """Names as the registry has them: without its host, by tag and by digest."""
+    found = set()
+    for image in images:
+        if not (name := own_name(image)):
+            continue
+        found.add(name)
+        if digest := parts(image)[2]:
+            found.add(f"{name.partition(':')[0]}@{digest}")
+    return sorted(found)
+
+
+def collect(api: Any, stack: str, keep: list[str], seconds: float, check: bool) -> dict[str, Any]:
+    """Clean the registry, where it runs on this node.
+
+    Raises:
+        RegistryError: with what it said.
+    """
+    label = f"com.docker.swarm.service.name={stack}_registry"
+    containers = api.containers(filters={"label": label, "status": "running"})
+    if not containers:
+        return {"deleted": [], "kept": 0, "freed": 0}
+    command = [shutil.which("docker") or "docker", "exec", "--interactive", containers[0]["Id"], "registry-collect"]
+    wish = json.dumps({"keep": registry_names(keep), "fresh_seconds": seconds, "check": check})
+    code, output = run(command, stdin=wish.encode(), timeout=COLLECT_SECONDS)
+    try:
+        if code == 0:
+            return dict(json.loads(output.splitlines()[-1]))
+    except (ValueError, IndexError):
+        pass
+    raise RegistryError(f"the registry could not be cleaned: {' '.join(output.split())[-500:]}")
 
 
 def main() -> None:
     """The module."""
     module = AnsibleModule(
         argument_spec={
-            "registry": {"type": "str", "default": ""},
+            "name": {"type": "str", "required": True},
             "keep": {"type": "list", "elements": "str", "required": True},
-            "fresh": {"type": "int", "default": 3600},
+            "older_than": {"type": "int", "default": 3600},
         },
         supports_check_mode=True,
     )
-    params = module.params
+    params, check = module.params, module.check_mode
     try:
-        api = Registry("").api
-        removed = prune_node(api, params["keep"], params["fresh"], module.check_mode)
-        told = {"deleted": [], "freed": 0}
-        if params["registry"] and not module.check_mode:
-            told = collect(api, params["registry"], params["keep"], params["fresh"])
+        told = collect(Registry("").api, params["name"], params["keep"], params["older_than"], check)
     except RegistryError as error:
         module.fail_json(msg=str(error))
-    changed = bool(removed or told["deleted"] or told["freed"])
-    module.exit_json(changed=changed, removed=removed, deleted=told["deleted"], freed=told["freed"])
+    module.exit_json(changed=bool(told["deleted"] or told["freed"]), **told)
 
 
 if __name__ == "__main__":

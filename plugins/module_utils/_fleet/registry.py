@@ -75,9 +75,9 @@ done
 COLLECT = f'''#!/usr/bin/env python3
 """Delete images that nobody keeps, then the data that none needs. Meanwhile the registry serves for reading only.
 
-Reads from standard input {{"keep": [names], "fresh_seconds": n}}: names are repository:tag or repository@digest, and
-what came within that time stays, too, for somebody may be about to deploy it. Writes {{"deleted": [names], "kept": n,
-"freed": bytes}}.
+Reads from standard input {{"keep": [names], "fresh_seconds": n, "check": false}}: names are repository:tag or
+repository@digest, and what came within that time stays, too, for somebody may be about to deploy it. Writes
+{{"deleted": [names], "kept": n, "freed": bytes}}. With check it only says what would go.
 """
 
 import base64
@@ -154,6 +154,10 @@ def main():
         sys.exit("the registry is being cleaned already; run again when that is done")
     wish = json.load(sys.stdin)
     gone, kept = doomed(set(wish["keep"]), wish["fresh_seconds"])
+    deleted = [name for repository, digest, names in gone for name in names or [f"{{repository}}@{{digest}}"]]
+    if wish.get("check"):
+        print(json.dumps({{"deleted": deleted, "kept": kept, "freed": 0}}))
+        return
     before = size()
     for repository, digest, dummy in gone:
         status = ask("DELETE", f"/v2/{{repository}}/manifests/{{digest}}")
@@ -168,7 +172,6 @@ def main():
         serve(read_only=False)
     if done.returncode:
         sys.exit(f"the registry's data could not be collected: {{(done.stdout + done.stderr).strip()[-500:]}}")
-    deleted = [name for repository, digest, names in gone for name in names or [f"{{repository}}@{{digest}}"]]
     print(json.dumps({{"deleted": deleted, "kept": kept, "freed": before - size()}}))
 
 

@@ -5,22 +5,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._registry import (
+    content_name,
     explain,
     host_of,
     own_name,
     parts,
 )
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._registry import said as reason
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import Swarm, SwarmError
-
-with contextlib.suppress(ImportError):  # Swarm() says so in its own words
-    from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 # Images that the fleet builds are named by their content: the tag is a digest.
 CONTENT_TAG = re.compile(r":[0-9a-f]{12}$")
@@ -37,7 +33,12 @@ def pinned(swarm: Swarm, images: dict[str, str]) -> dict[str, str]:
         SwarmError: naming each service whose image is nowhere or has no digest, and what to do.
     """
     found: dict[str, str] = {}
-    answers: dict[str, str] = {}
+    here = {tag: image for image in swarm.api.images() for tag in image.get("RepoTags") or []}
+    answers = {
+        image: pin
+        for image in images.values()
+        if image in here and CONTENT_TAG.search(image) and (pin := _known(image, here[image]))
+    }
     problems = []
     for service, image in sorted(images.items()):
         try:
@@ -53,6 +54,8 @@ def pinned(swarm: Swarm, images: dict[str, str]) -> dict[str, str]:
 
 def _pin(swarm: Swarm, image: str) -> str:
     """The image by content."""
+    from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+
     if "@sha256:" in image:
         _present(swarm, image)
         return image
@@ -63,13 +66,14 @@ def _pin(swarm: Swarm, image: str) -> str:
         return f"{image}@{swarm.api.inspect_distribution(image)['Descriptor']['digest']}"
     except (APIError, DockerException) as error:
         said = getattr(error, "explanation", None) or str(error)
-    digest = _known_digest(swarm, image)
-    if digest is None:
+    try:
+        there = swarm.api.inspect_image(image)
+    except (ImageNotFound, NotFound):
         raise SwarmError(
             f"the image {image} is not on this manager, and its registry does not give it: {said};"
             " correct source.image in mcp_servers, or log in to the registry"
-        )
-    if digest:
+        ) from None
+    if digest := _digest(image, there):
         return f"{image}@{digest}"
     raise SwarmError(
         f"the image {image} has no digest: it was built here under a tag that can move, and its registry does not"
@@ -77,31 +81,39 @@ def _pin(swarm: Swarm, image: str) -> str:
     )
 
 
-def _known_digest(swarm: Swarm, image: str) -> str | None:
-    """The digest that a registry gave this node; empty where none did, None where the image is not here."""
-    try:
-        digests = swarm.api.inspect_image(image).get("RepoDigests") or []
-    except (ImageNotFound, NotFound):
-        return None
+def _digest(image: str, there: Mapping[str, Any]) -> str:
+    """The digest that an image's registry gave this node for it; empty where it gave none."""
     repository = parts(image)[0]
+    digests = there.get("RepoDigests") or []
     return next((digest.split("@")[1] for digest in digests if digest.split("@")[0] == repository), "")
 
 
+def _known(image: str, there: Mapping[str, Any]) -> str:
+    """A content-named image that is here, as it is pinned; empty where its registry is to be asked.
+
+    What is in a registry gets its digest: a node that has it by that asks nobody.
+    """
+    digest = _digest(image, there)
+    return f"{image}@{digest}" if digest else "" if host_of(image) else image
+
+
 def _content(swarm: Swarm, image: str) -> str:
-    """An image whose tag is its content. What is in a registry gets its digest: then a node that has it asks nobody."""
-    digest = _known_digest(swarm, image)
-    if not digest and host_of(image):
-        try:
-            digest = swarm.api.inspect_distribution(image)["Descriptor"]["digest"]
-        except (APIError, DockerException) as error:
-            raise SwarmError(f"the image {image}: {explain(reason(error))}") from None
-    if digest:
-        return f"{image}@{digest}"
-    _present(swarm, image)
-    return image
+    """The same of one of which this node does not know enough."""
+    from docker.errors import APIError, DockerException
+
+    if not host_of(image):
+        _present(swarm, image)
+        return image
+    try:
+        return f"{image}@{swarm.api.inspect_distribution(image)['Descriptor']['digest']}"
+    except (APIError, DockerException) as error:
+        said = getattr(error, "explanation", None) or str(error)
+        raise SwarmError(f"the image {image}: {explain(str(said))}") from None
 
 
 def _present(swarm: Swarm, image: str) -> None:
+    from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+
     try:
         swarm.api.inspect_image(image)
         return
@@ -125,17 +137,15 @@ def prune_images(swarm: Swarm, dropped: Iterable[str], kept: Iterable[str]) -> l
         dropped: images that releases named which are no more.
         kept: images that other releases and the plan name.
     """
-    wanted = {_content_name(image) for image in kept}
-    for service in swarm.api.services():
-        for spec in (service["Spec"], service.get("PreviousSpec") or {}):
-            image = str(((spec.get("TaskTemplate") or {}).get("ContainerSpec") or {}).get("Image", ""))
-            wanted.add(_content_name(image))
+    from docker.errors import APIError
+
+    wanted = {content_name(image) for image in {*kept, *service_images(swarm)}}
     removed = []
     for image in sorted({image.partition("@")[0] for image in dropped}):
-        if _content_name(image) in wanted:
+        if content_name(image) in wanted:
             continue
-        # Under its own name, and under the one that it was built by here.
-        for name in {image, own_name(image)} - {""}:
+        # Under its name in the registry, and under the one that it was built by here.
+        for name in sorted({image, own_name(image)} - {""}):
             try:
                 swarm.api.remove_image(name, noprune=True)
             except APIError:  # a container uses it, or it is gone: either is right
@@ -144,9 +154,10 @@ def prune_images(swarm: Swarm, dropped: Iterable[str], kept: Iterable[str]) -> l
     return removed
 
 
-def _content_name(image: str) -> str:
-    """What two names of the same content have in common, whichever registry it is in."""
-    return own_name(image) or image.partition("@")[0]
+def service_images(swarm: Swarm) -> set[str]:
+    """Images that any service of the Swarm names, now or in what it would go back to."""
+    specs = [spec for s in swarm.api.services() for spec in (s["Spec"], s.get("PreviousSpec") or {})]
+    return {str(((spec.get("TaskTemplate") or {}).get("ContainerSpec") or {}).get("Image", "")) for spec in specs}
 
 
 def images_of(document: dict[str, Any]) -> dict[str, str]:

@@ -89,15 +89,23 @@ def used_objects(swarm: Swarm) -> set[str]:
     return used
 
 
-def prune_objects(swarm: Swarm, fleet: str, keep: set[str], known: set[str] | None = None) -> list[str]:
+def prune_objects(
+    swarm: Swarm,
+    fleet: str,
+    keep: set[str],
+    known: set[str] | None = None,
+    seconds: float = FRESH_SECONDS,
+    check: bool = False,
+) -> list[str]:
     """Remove this fleet's secrets and configs that no service uses and ``keep`` does not name.
 
     Args:
         swarm: the manager.
         fleet: whose objects.
         keep: names that stay.
-        known: names that releases of this fleet had; others stay for an hour, for somebody may be about to use
-            them. None removes all, records of releases and the lock too.
+        known: names that releases of this fleet had. None removes all, records of releases and the lock too.
+        seconds: others than known ones stay for so long, for somebody may be about to use them.
+        check: whether only to tell what would go.
     """
     used, removed = used_objects(swarm), []
     for kind in ("secrets", "configs"):
@@ -106,13 +114,14 @@ def prune_objects(swarm: Swarm, fleet: str, keep: set[str], known: set[str] | No
             labels = item["Spec"].get("Labels") or {}
             if labels.get(f"{LABEL}.fleet") != fleet or name in keep or item["ID"] in used:
                 continue
-            if known is not None and (labels.get(RECORD) or (name not in known and _age(item) < FRESH_SECONDS)):
+            if known is not None and (labels.get(RECORD) or (name not in known and age(item["CreatedAt"]) < seconds)):
                 continue
-            remove(item["ID"])
+            if not check:
+                remove(item["ID"])
             removed.append(name)
     return removed
 
 
-def _age(item: dict[str, Any]) -> float:
-    """Seconds since an object was made."""
-    return time.time() - calendar.timegm(time.strptime(item["CreatedAt"][:19], "%Y-%m-%dT%H:%M:%S"))
+def age(stamp: str) -> float:
+    """Seconds since an engine's time stamp."""
+    return time.time() - calendar.timegm(time.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S"))

@@ -225,10 +225,14 @@ class Releases:
                 return
         raise SwarmError(f"the record of {release} is gone: somebody removed the config {self._name(release)}")
 
-    def drop(self, keep: int) -> list[Release]:
-        """Remove records beyond the newest ``keep`` that were deployed, and failures older than those; returns them."""
+    def beyond(self, keep: int) -> list[Release]:
+        """Those beyond the newest ``keep`` that were deployed, and failures older than those."""
         oldest = self.good[-keep:][0].number if self.good else 0
-        gone = [release for release in self.all if release.number < oldest and release.outcome != RUNNING]
+        return [release for release in self.all if release.number < oldest and release.outcome != RUNNING]
+
+    def drop(self, keep: int) -> list[Release]:
+        """Remove the records beyond ``keep``; returns them."""
+        gone = self.beyond(keep)
         for release in gone:
             patiently(partial(self._swarm.api.remove_config, self._items[release.number]["ID"]))
         if gone:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import time
@@ -98,6 +99,19 @@ class Plan:
         """One per service, in people's words."""
         return [change.line for change in self.changes] + self.drift
 
+    @property
+    def diff(self) -> list[dict[str, str]]:
+        """Settings before and after, as Ansible shows them."""
+        return [
+            {
+                "before_header": change.service,
+                "after_header": change.service,
+                "before": "".join(f"{line}\n" for line in change.before),
+                "after": "".join(f"{line}\n" for line in change.after),
+            }
+            for change in self.changes
+        ]
+
 
 class Transaction:
     """Deploys of one fleet from this manager.
@@ -164,6 +178,23 @@ class Transaction:
         releases = Releases(self.swarm, self.fleet)
         self._aim(wish, releases, number)
         return self.plan(wish, releases)
+
+    def idle(self, wish: Wish) -> dict[str, Any] | None:
+        """What a deploy returns that has nothing to do; None where one is to be run, if only to say what is wrong.
+
+        Takes no lock. Where nobody holds it, no deploy was left unfinished, and what is wished for is recorded and
+        runs, a deploy would take the lock, find the same, and free it; whoever takes it now could as well have come
+        right after that.
+        """
+        try:
+            releases = Releases(self.swarm, self.fleet)
+            if not releases.current or releases.unfinished or self.swarm.records(self.fleet, "lock"):
+                return None
+            plan = self.plan(wish, releases)
+        except SwarmError:
+            return None
+        stale = any(not stacks.same_file(path, text) for path, text in self._for_people(releases).items())
+        return None if plan.lines or stale else self._result(False, releases.current, plan, {})
 
     # -- doing -------------------------------------------------------------------------------------------------
 
@@ -352,15 +383,18 @@ class Transaction:
         releases.finish(release)
 
     def _people(self, releases: Releases) -> None:
-        """The stack files on this manager: what runs, and what ran before."""
+        for path, text in self._for_people(releases).items():
+            stacks.write_file(path, text)
+
+    def _for_people(self, releases: Releases) -> dict[str, str]:
+        """The stack files on this manager, path to text: what runs, and what ran before."""
+        files = {}
         if releases.current:
-            stacks.write_file(self.stack_file, stacks.document(releases.current.document))
-        try:
-            previous = releases.previous()
-        except SwarmError:
-            return
-        head, dot, tail = self.stack_file.rpartition(".")
-        stacks.write_file(f"{head}.previous{dot}{tail}", stacks.document(previous.document))
+            files[self.stack_file] = stacks.document(releases.current.document)
+        with contextlib.suppress(SwarmError):
+            head, dot, tail = self.stack_file.rpartition(".")
+            files[f"{head}.previous{dot}{tail}"] = stacks.document(releases.previous().document)
+        return files
 
     def _prune(self, releases: Releases, wish: Wish) -> None:
         """Remove what no kept release needs; a failed release keeps its record and nothing else."""
@@ -379,6 +413,7 @@ class Transaction:
         return {
             "changed": changed,
             "differences": plan.lines,
+            "diff": plan.diff,
             "converged": converged,
             "release": release.number if release else 0,
             "recovered": self.recovered,

@@ -157,7 +157,7 @@ class Wire:
             if answer.body is None and answer.status == 200 and sink and (passing := sink.passing(body["id"])):
                 data = await _passed(answer, passing, sink)
                 if passing.done:
-                    return Answer(200, session_id, {"id": body["id"], "result": {**passing.others, "content": []}})
+                    return Answer(200, session_id, {"id": body["id"], "result": passing.others})
             else:
                 data = answer.body if answer.body is not None else await answer.read(MAX_MESSAGE_BYTES)
             if data is None:
@@ -165,8 +165,12 @@ class Wire:
             message = _parsed(data)
             _check_identity(message, body["id"])
             return Answer(answer.status, session_id, message)
+        early = Early(body["id"], sink) if sink and answer.status == 200 and answer.body is None else None
         try:
-            async for message in _messages(answer):
+            async for message in _messages(answer, early):
+                if early and (others := early.over()) is not None:
+                    answer.done()
+                    return Answer(200, session_id, {"id": body["id"], "result": others})
                 if "method" not in message:
                     if message:
                         _check_identity(message, body["id"])
@@ -176,6 +180,8 @@ class Wire:
                     if "id" in message:
                         answer.allow_silence(QUESTION_SECONDS)  # the server waits for a person
                     await take(message)
+        except Malformed as failure:
+            raise Broken(f"the answer is not what it began as: {failure}") from failure
         finally:
             answer.close()
         raise Broken("the event stream ended without a response")
@@ -262,7 +268,7 @@ async def _passed(answer: net.Answer, passing: Passing, sink: Sink) -> bytes:
             except Unusual:
                 part, usual = b"", False
             if part:
-                await sink.write(part)
+                await sink.write(passing, part)
             if passing.begun:
                 held.clear()
             else:
@@ -278,9 +284,49 @@ async def _passed(answer: net.Answer, passing: Passing, sink: Sink) -> bytes:
     return b""
 
 
-async def _messages(answer: net.Answer) -> AsyncIterator[Json]:
+class Early:
+    """Passes on the event that has the response while it comes; for ``sse.events``."""
+
+    def __init__(self, identity: int, sink: Sink) -> None:
+        self._identity = identity
+        self._sink = sink
+        self._passing: Passing | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether part of it was passed on."""
+        return self._passing is not None and self._passing.begun
+
+    async def take(self, part: bytes) -> bool:
+        """Pass on what can be; returns whether the rest of the event may be passed on, too."""
+        passing = self._passing = self._passing or self._sink.passing(self._identity)
+        if passing is None:
+            return False
+        try:
+            data = passing.feed(part)
+        except Unusual:
+            self._passing = None
+            return False
+        if data:
+            await self._sink.write(passing, data)
+        return True
+
+    def over(self) -> Json | None:
+        """An event has ended: the result's other members if it was passed on.
+
+        Raises:
+            Malformed: it was not all that belongs to it.
+        """
+        passing, self._passing = self._passing, None
+        if passing is None or not passing.begun:
+            return None
+        passing.finish()
+        return passing.others
+
+
+async def _messages(answer: net.Answer, early: Early | None = None) -> AsyncIterator[Json]:
     try:
-        async for data in events(answer.chunks(), MAX_MESSAGE_BYTES):
+        async for data in events(answer.chunks(), MAX_MESSAGE_BYTES, early):
             yield _parsed(data)
     except TooLarge as failure:
         raise RpcError(UNAVAILABLE, str(failure)) from failure
