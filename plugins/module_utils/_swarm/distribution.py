@@ -179,8 +179,8 @@ def distribute(
     finally:
         for undo in reversed(made):
             undo()
-    if problems := [line for group in wanted for line in _problems(group, fleet)]:
-        raise SwarmError("\n".join([*problems, "Nothing was changed."]))
+    if wrong := [line for group in wanted for line in problems(group, fleet)]:
+        raise SwarmError("\n".join([*wrong, "Nothing was changed."]))
 
 
 def sweep(swarm: Swarm, fleet: str) -> None:
@@ -302,7 +302,7 @@ def _words(job: str) -> list[dict[str, Any]]:
     return lines
 
 
-def _problems(group: Group, fleet: str) -> list[str]:
+def problems(group: Group, fleet: str) -> list[str]:
     """One line for each node and cause."""
     lines: dict[tuple[str, str], list[str]] = {}
     for image, nodes in sorted(group.failed.items()):
