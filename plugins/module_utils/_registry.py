@@ -54,13 +54,13 @@ CAUSES = (
         r"connection refused|no route to host|network is unreachable|i/o timeout|timed out|Timeout|deadline exceeded"
         r"|connection reset|\bEOF\b|\b50[234]\b|context canceled",
         "the registry cannot be reached",
-        "look at it (docker service ps FLEET-registry_registry), at its node and at the firewall between them,"
+        "look at it (docker service ps <fleet>-registry_registry), at its node and at the firewall between them,"
         " and run again",
     ),
     (
         r"\b500\b|internal server error",
         "the registry has failed",
-        "look at its log (docker service logs FLEET-registry_registry): a full disk is told there; playbooks/prune.yml"
+        "look at its log (docker service logs <fleet>-registry_registry): a full disk is told there; playbooks/prune.yml"
         " removes old images",
     ),
     (

@@ -308,7 +308,7 @@ def problems(group: Group, fleet: str) -> list[str]:
     for image, nodes in sorted(group.failed.items()):
         for node, said in nodes.items():
             lines.setdefault((group.nodes.get(node, node), said), []).append(", ".join(group.images[image]))
-    found = []
+    reports = []
     for (node, said), services in sorted(lines.items()):
         if said.startswith(NOT_RUN):
             why = (
@@ -316,6 +316,6 @@ def problems(group: Group, fleet: str) -> list[str]:
                 " journalctl --unit docker there"
             )
         else:
-            why = registries.explain(said).replace("FLEET", fleet)
-        found.append(f"node {node} cannot have the image of {', '.join(services)}: {why}")
-    return found
+            why = registries.explain(said).replace("<fleet>", fleet)
+        reports.append(f"node {node} cannot have the image of {', '.join(services)}: {why}")
+    return reports

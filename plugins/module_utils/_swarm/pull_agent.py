@@ -51,23 +51,27 @@ def pull(image: str, credentials: str, path: str = SOCKET) -> tuple[str, str]:
     name, dummy, digest = image.partition("@")
     repository, dummy, tag = name.rpartition(":") if ":" in name.rpartition("/")[2] else (name, "", "")
     exact = f"{repository}@{digest}"
-    if _ask("GET", f"/images/{quote(exact)}/json", path)[0] == 200:
-        return "here", ""
+    state = "here" if _ask("GET", f"/images/{quote(exact)}/json", path)[0] == 200 else "pulled"
+    if state == "pulled" and (error := _pull(repository, digest, credentials, path)):
+        return "failed", error
+    if tag:  # for people, and for pruning: Swarm asks by the digest
+        _ask("POST", f"/images/{quote(exact)}/tag?" + urlencode({"repo": repository, "tag": tag}), path)
+    return state, ""
+
+
+def _pull(repository: str, digest: str, credentials: str, path: str) -> str:
+    """What went wrong; empty where nothing did."""
     engine = Engine(path)
     try:
         headers = {"X-Registry-Auth": credentials} if credentials else {}
         engine.request("POST", "/images/create?" + urlencode({"fromImage": repository, "tag": digest}), headers=headers)
         answer = engine.getresponse()
         if answer.status != 200:
-            return "failed", _message(answer.read())
-        for line in answer:
-            if error := _parsed(line).get("error"):
-                return "failed", str(error)
+            return _message(answer.read())
+        errors = [str(error) for line in answer if (error := _parsed(line).get("error"))]
+        return errors[-1] if errors else ""
     finally:
         engine.close()
-    if tag:  # for people, and for pruning: Swarm asks by the digest
-        _ask("POST", f"/images/{quote(exact)}/tag?" + urlencode({"repo": repository, "tag": tag}), path)
-    return "pulled", ""
 
 
 def _ask(method: str, url: str, path: str) -> tuple[int, bytes]:

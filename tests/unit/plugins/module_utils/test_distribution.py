@@ -271,8 +271,8 @@ def test_what_an_engine_is_asked_and_says(engine: str, name: str, said: tuple[st
     assert all(header == "secret" for dummy, dummy_path, header in pulls)
     assert len(pulls) == (name != "here")
     tags = [path for dummy, path, header in Handler.asked if "/tag?" in path]
-    assert bool(tags) == (name == "pulled")
-    assert not tags or tags[0].endswith("/tag?repo=r%3A5000%2Fpulled&tag=0123456789ab")
+    assert bool(tags) == (said[0] != "failed")
+    assert not tags or tags[0].endswith(f"/tag?repo=r%3A5000%2F{name}&tag=0123456789ab")
 
 
 def test_the_agent_tells_each_image_and_ends_with_what_it_came_to(

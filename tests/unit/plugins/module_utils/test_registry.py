@@ -18,6 +18,7 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._access import
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.push import absent, push
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._registry import RegistryError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import SwarmError
+from ansible_collections.sophia_ai.mcp_swarm.plugins.modules import registry_access, registry_prune
 from ansible_collections.sophia_ai.mcp_swarm.plugins.modules.registry_node import address, choose
 from ansible_collections.sophia_ai.mcp_swarm.plugins.modules.registry_prune import registry_names
 
@@ -195,3 +196,62 @@ def test_where_other_nodes_reach_it() -> None:
 def test_what_the_registry_is_told_to_keep() -> None:
     keep = [f"{OURS}@{DIGEST}", "mcp-swarm/os:aaaaaaaaaaaa", "ghcr.io/x/y:1"]
     assert registry_names(keep) == ["mcp-swarm/os:aaaaaaaaaaaa", "mcp-swarm/time:0123456789ab", f"mcp-swarm/time@{DIGEST}"]
+
+
+class Ended(Exception):
+    """A module ended; its result."""
+
+
+def run(module: Any, monkeypatch: pytest.MonkeyPatch, **params: Any) -> dict[str, Any]:
+    """A module's result, from its options."""
+
+    class Module:
+        check_mode = False
+
+        def __init__(self, argument_spec: dict[str, Any], **dummy: Any) -> None:
+            self.params = {name: option.get("default") for name, option in argument_spec.items()} | params
+
+        def exit_json(self, **result: Any) -> None:
+            raise Ended(result)
+
+        def fail_json(self, **result: Any) -> None:
+            raise Ended({"failed": True, **result})
+
+    monkeypatch.setattr(module, "AnsibleModule", Module)
+    with pytest.raises(Ended) as ended:
+        module.main()
+    return dict(ended.value.args[0])
+
+
+def test_a_node_where_nothing_can_be_written(access: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "certs.d").write_text("in the way")
+    told = run(registry_access, monkeypatch, host=access.host, authority="PEM")
+    assert told["failed"]
+    assert told["msg"].endswith(": Not a directory; this needs root, and room on the disk")
+
+
+def test_access_that_cannot_be_proved_is_told_after_it_was_given(access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_access.Access, "prove", lambda self, seconds: f"registry {self.host}: {seconds}")
+    told = run(registry_access, monkeypatch, host=access.host, authority="PEM", username="u", prove=True, timeout=5)
+    assert (told["failed"], told["msg"], len(told["files"])) == (True, "registry mcp-registry:5000: 5", 1)
+    told = run(registry_access, monkeypatch, host=access.host, authority="PEM")
+    assert (told.get("failed"), told["changed"]) == (None, False)
+
+
+def test_a_cleaning_that_failed_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = type("Api", (), {"containers": lambda self, filters: [{"Id": "c"}]})()
+    monkeypatch.setattr(registry_prune, "Registry", lambda dummy: type("R", (), {"api": here})())
+    monkeypatch.setattr(registry_prune, "run", lambda *dummy, **more: (1, "the registry answered 500\n"))
+    told = run(registry_prune, monkeypatch, name="mcp-registry", keep=[])
+    assert told["msg"] == "the registry could not be cleaned: the registry answered 500"
+
+
+def test_a_node_without_the_registry_has_nothing_to_clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = type("Api", (), {"containers": lambda self, filters: []})()
+    monkeypatch.setattr(registry_prune, "Registry", lambda dummy: type("R", (), {"api": elsewhere})())
+    assert run(registry_prune, monkeypatch, name="mcp-registry", keep=[])["changed"] is False
+
+
+def test_the_operator_finds_each_cause_in_the_documents() -> None:
+    text = (Path(__file__).resolve().parents[4] / "docs" / "operations.md").read_text("utf-8")
+    assert not [cause for dummy, cause, step in _registry.CAUSES if f"`{cause}`" not in text]
