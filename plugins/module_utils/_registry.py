@@ -60,8 +60,8 @@ CAUSES = (
     (
         r"\b500\b|internal server error",
         "the registry has failed",
-        "look at its log (docker service logs <fleet>-registry_registry): a full disk is told there; playbooks/prune.yml"
-        " removes old images",
+        "look at its log (docker service logs <fleet>-registry_registry): a full disk is told there;"
+        " playbooks/prune.yml removes old images",
     ),
     (
         r"manifest unknown|not found|No such image|does not exist",

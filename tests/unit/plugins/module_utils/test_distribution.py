@@ -235,7 +235,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    do_GET = do_POST = _serve
+    do_GET = do_POST = _serve  # noqa: N815 (the library's names)
 
     def address_string(self) -> str:
         return "socket"

@@ -103,7 +103,7 @@ def test_only_what_is_absent_is_pushed_and_a_failure_stops_nobody() -> None:
     assert pushed.failed == {b["remote"]: f"{b['remote']}: no"}
     assert absent(shop, [a, c]) == []
     assert f"FAILED {b['remote']}" in lines
-    assert [line for line in lines if "pushed" in line][0].split("] ")[1].startswith(f"pushed {c['remote']} in")
+    assert next(line for line in lines if "pushed" in line).split("] ")[1].startswith(f"pushed {c['remote']} in")
 
 
 def test_credentials_that_are_not_there(tmp_path: Path) -> None:
