@@ -10,12 +10,11 @@ import hmac
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.compile import compile_fleet
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.facts import Facts
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.facts import Facts, Host
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.registry import AUTHORITY as REGISTRY_AUTHORITY
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validate import (
     BUILT_IN_SECRETS,
@@ -30,15 +29,6 @@ SERVICE_TREES = ("services/runtime", "services/gateway", "services/autoscaler")
 CERTIFICATE_DAYS, RENEW_DAYS = 720, 240
 # Of a project, at its top: a package of the application may well be called build.
 SKIPPED_DIRECTORIES = {"tests", "bench", "build", "dist"}
-
-
-@dataclass(frozen=True)
-class Nodes:
-    """How many nodes an inventory has, how many of them have a GPU, and which hosts are managers."""
-
-    all: int = 1
-    gpu: int = 0
-    managers: tuple[str, ...] = ()
 
 
 class Controller:
@@ -60,14 +50,19 @@ class Controller:
         return next((place for place in places if place.exists()), places[-1])
 
     def compile(
-        self, catalogue: Any, settings: Any, nodes: Nodes = Nodes(), resolve_secrets: bool = True
+        self,
+        catalogue: Any,
+        settings: Any,
+        gpu_nodes: int = 0,
+        resolve_secrets: bool = True,
+        hosts: Sequence[Host] = (),
     ) -> dict[str, Any]:
         """The fleet plan of this inventory.
 
         Raises:
             FleetError: with every mistake found.
         """
-        entries, fleet = validate(catalogue, settings, nodes.gpu, nodes.all, nodes.managers)
+        entries, fleet = validate(catalogue, settings, gpu_nodes, hosts)
         digests = self.secret_digests(self.secret_values(fleet["secrets"])) if resolve_secrets else {}
         sources = [entry["source"] for entry in entries]
         trees = [*SERVICE_TREES, *(s["path"] for s in sources if s["kind"] == "python")]
@@ -77,11 +72,10 @@ class Controller:
             trees={tree: digest for tree in trees if (digest := self._tree_digest(tree))},
             files={name: self.path(name).read_text("utf-8") for name in documents if self.path(name).is_file()},
             secret_digests=digests,
-            gpu_nodes=nodes.gpu,
+            gpu_nodes=gpu_nodes,
             api_key_file=str(self._secret_file("gateway_api_key", fleet["secrets"])),
             ca_file=str(self.state_dir / "edge-ca.crt"),
-            nodes=nodes.all,
-            managers=nodes.managers,
+            hosts=hosts,
             registry_authority=self._registry_authority(fleet, resolve_secrets),
         )
         return compile_fleet(catalogue, settings, facts)
@@ -218,7 +212,8 @@ class Fleet:
     Attributes:
         controller: the inventory's directory.
         catalogue, settings: the two variables with their templates resolved; None where not defined.
-        nodes: how many hosts there are, how many with ``mcp_node_gpus``, and which are managers.
+        gpu_nodes: how many hosts have ``mcp_node_gpus``.
+        hosts: the nodes, managers first.
     """
 
     def __init__(self, task_vars: Mapping[str, Any], templar: Any) -> None:
@@ -228,12 +223,12 @@ class Fleet:
         self.catalogue, self.settings = (
             templar.template(task_vars[name]) if name in task_vars else None for name in ("mcp_servers", "mcp_fleet")
         )
-        groups = task_vars["groups"]
-        self.nodes = Nodes(
-            all=max(len(groups.get("mcp_nodes", [])), 1),
-            gpu=sum(1 for host in task_vars["hostvars"].values() if host.get("mcp_node_gpus")),
-            managers=tuple(groups.get("mcp_managers", ())),
-        )
+        self.gpu_nodes = sum(1 for host in task_vars["hostvars"].values() if host.get("mcp_node_gpus"))
+        managers = list(task_vars.get("groups", {}).get("mcp_managers", []))
+        workers = [name for name in task_vars.get("groups", {}).get("mcp_nodes", []) if name not in managers]
+        self.hosts = [
+            Host(name, name in managers, _labels(task_vars["hostvars"][name])) for name in [*managers, *workers]
+        ]
 
     def plan(self, resolve_secrets: bool = True) -> dict[str, Any]:
         """The whole plan.
@@ -241,7 +236,7 @@ class Fleet:
         Raises:
             FleetError: with every mistake found.
         """
-        return self.controller.compile(self.catalogue, self.settings, self.nodes, resolve_secrets)
+        return self.controller.compile(self.catalogue, self.settings, self.gpu_nodes, resolve_secrets, self.hosts)
 
     def secret_values(self) -> dict[str, str]:
         """Every secret's value.
@@ -249,9 +244,14 @@ class Fleet:
         Raises:
             FleetError: with every mistake found.
         """
-        nodes = self.nodes
-        dummy, settings = validate(self.catalogue, self.settings, nodes.gpu, nodes.all, nodes.managers)
+        dummy, settings = validate(self.catalogue, self.settings, self.gpu_nodes, self.hosts)
         return self.controller.secret_values(settings["secrets"])
+
+
+def _labels(host: Mapping[str, Any]) -> dict[str, str]:
+    """A host's ``mcp_node_labels``, as texts."""
+    labels = host.get("mcp_node_labels") or {}
+    return {str(key): str(value).lower() if isinstance(value, bool) else str(value) for key, value in labels.items()}
 
 
 def fact(plan: Mapping[str, Any]) -> dict[str, Any]:

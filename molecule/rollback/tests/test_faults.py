@@ -14,7 +14,8 @@ import time
 from typing import Any
 
 import pytest
-from conftest import Calls, Node, rows
+from calls import Calls
+from conftest import Node, rows
 
 WHOLE = {"mcp_edge": "1/1", "mcp_fetch": "1/1", "mcp_gateway": "1/1", "mcp_time": "2/2"}
 FULL = "/var/lib/docker/containers/full"
@@ -32,7 +33,7 @@ def served(output: str) -> str:
 
 
 def row(name: str, said: str, output: str, calls: Calls) -> None:
-    rows.append((name, said, served(output), f"{calls.sent} sent, {len(calls.failed)} lost"))
+    rows.append((name, said, served(output), str(calls)))
 
 
 REFUSED = "nothing was changed"

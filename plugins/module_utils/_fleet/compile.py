@@ -12,6 +12,7 @@ from typing import Any
 from .facts import Facts
 from .gateway_config import PORT, gateway_config
 from .images import content_digest, plan_images
+from .placing import constraints, manager_warnings
 from .registry import plan_registry
 from .scaling import autoscaler_config, first_replicas, scaled
 from .stack import LABEL, stack
@@ -33,11 +34,15 @@ def compile_fleet(catalogue: Any, settings: Any, facts: Facts) -> dict[str, Any]
     Raises:
         FleetError: with every mistake found.
     """
-    entries, fleet = validate(catalogue, settings, facts.gpu_nodes, facts.nodes, facts.managers)
+    entries, fleet = validate(catalogue, settings, facts.gpu_nodes, facts.hosts)
     name = fleet["name"]
     images, missing_locks = plan_images(entries, fleet, facts)
     refs = {image["name"]: image["remote"] for image in images}
-    servers = [_server(entry, refs, name, facts.gpu_nodes) for entry in entries]
+    servers = [
+        _server(entry, refs, name, facts.gpu_nodes)
+        | {"constraints": constraints(entry, fleet["data_node"], facts.hosts)}
+        for entry in entries
+    ]
     secrets = [
         {
             "name": s,
@@ -60,6 +65,7 @@ def compile_fleet(catalogue: Any, settings: Any, facts: Facts) -> dict[str, Any]
     edge = dict(fleet["edge"])
     port = "" if edge["port"] == 443 else f":{edge['port']}"
     edge["url"] = f"https://{edge['hosts'][0]}{port}"
+    edge["urls"] = [f"https://{host}{port}" for host in edge["hosts"]]
     # A client that connects by address sends no server name; then the certificate of an address is the right one.
     edge["default_sni"] = next((host for host in edge["hosts"] if is_address(host)), edge["hosts"][0])
     edge["upstream"] = {"dns": f"tasks.{name}_gateway", "port": PORT}
@@ -84,10 +90,14 @@ def compile_fleet(catalogue: Any, settings: Any, facts: Facts) -> dict[str, Any]
             for tier, subnet in fleet["networks"].items()
             if tier != "control" or scaled(servers)
         ],
+        "nodes": [{"name": host.name, "manager": host.manager, "labels": dict(host.labels)} for host in facts.hosts],
+        "warnings": manager_warnings(facts.hosts),
         "servers": servers,
         "gateway": {"replicas": fleet["gateway"]["replicas"], "port": PORT, "config": gateway},
         "edge": edge,
-        "stack": stack(fleet, servers, refs, objects, {c["name"]: c["object"] for c in configs}, paths["edge_dir"]),
+        "stack": stack(
+            fleet, servers, refs, objects, {c["name"]: c["object"] for c in configs}, paths["edge_dir"], facts.hosts
+        ),
         "client": {
             "url": f"{edge['url']}/mcp",
             "api_key_file": facts.api_key_file,

@@ -5,8 +5,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Host:
+    """A node of the inventory.
+
+    Attributes:
+        name: in the inventory; the node's label ``ai.sophia.mcp.host`` in the Swarm.
+        manager: whether it is a manager.
+        labels: what ``mcp_node_labels`` gives it.
+    """
+
+    name: str
+    manager: bool = True
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -21,8 +36,7 @@ class Facts:
         gpu_nodes: how many nodes have a GPU.
         api_key_file: where the controller keeps the gateway's API key.
         ca_file: where the controller keeps the internal CA's certificate.
-        nodes: how many nodes the fleet has.
-        managers: which hosts of the inventory are managers.
+        hosts: the inventory's nodes, managers first.
         registry_authority: certificate of the registry's authority that nodes are to trust, as PEM.
     """
 
@@ -33,6 +47,5 @@ class Facts:
     gpu_nodes: int = 0
     api_key_file: str = ""
     ca_file: str = ""
-    nodes: int = 1
-    managers: tuple[str, ...] = ()
+    hosts: Sequence[Host] = ()
     registry_authority: str = ""

@@ -295,6 +295,11 @@ SERVER: Mapping[str, Key] = {
     "latency_target_ms": Key(
         "int", "Slowest acceptable median of the verification's calls, in milliseconds.", default=2000, minimum=1
     ),
+    "node": _text(
+        "Node of the inventory that it runs on. Without it a server with volumes runs on mcp_fleet.data_node, where"
+        " there are several nodes.",
+        default="",
+    ),
     "constraints": _words("Swarm placement constraints.", default=()),
 }
 
@@ -324,6 +329,11 @@ FLEET: Mapping[str, Key] = {
             "debian_mirror": _text("Debian mirror URL.", default=""),
         },
         default={},
+    ),
+    "data_node": _text(
+        "Node of the inventory that has the volumes of servers that name none. Needed where there are several nodes: a"
+        " volume lies on one.",
+        default="",
     ),
     "images": Key(
         "object",

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .facts import Host
+from .placing import preferences
 from .scaling import PROXY, PROXY_PORT, scaled
 
 LABEL = "ai.sophia.mcp"
@@ -27,6 +29,7 @@ def stack(
     secrets: Mapping[str, str],
     configs: Mapping[str, str],
     edge_dir: str,
+    hosts: Sequence[Host] = (),
 ) -> dict[str, Any]:
     """The whole fleet.
 
@@ -37,6 +40,7 @@ def stack(
         secrets: secret name to the name of its Swarm object.
         configs: configuration to the name of the Swarm config that holds it.
         edge_dir: the edge's configuration directory on its node.
+        hosts: the inventory's nodes.
     """
     name = fleet["name"]
     services = {
@@ -44,6 +48,10 @@ def stack(
         "edge": _edge(fleet, refs, edge_dir),
         **{s["service"]: _server(s, name, secrets) for s in servers if s["image"]},
     }
+    if spread := preferences(hosts):
+        for part in services.values():
+            if part["deploy"].get("mode") != "global":
+                part["deploy"].setdefault("placement", {})["preferences"] = spread
     tiers = ["edge", "backend", "egress"]
     if scaled(servers):
         services |= {"autoscaler": _autoscaler(name, refs), PROXY: _docker_proxy(name, refs)}
@@ -151,6 +159,9 @@ def _edge(fleet: Mapping[str, Any], refs: Mapping[str, str], edge_dir: str) -> S
         {"type": "bind", "source": edge_dir, "target": "/etc/caddy", "read_only": True},
     ]
     service["stop_grace_period"] = "20s"
+    # A gateway on a node that is lost answers nothing: the system gives such a connection up after 13 s, not after 15
+    # minutes (net.ipv4.tcp_retries2 in the kernel's ip-sysctl).
+    service["sysctls"] = {"net.ipv4.tcp_retries2": "5"}
     service["deploy"]["mode"] = "global"
     service["deploy"]["placement"] = {"constraints": [f"node.labels.{LABEL}.edge == true"]}
     service["deploy"]["resources"] = _limits(1.0, "256M")

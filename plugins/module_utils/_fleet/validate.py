@@ -14,6 +14,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .facts import Host
+from .placing import placing_rules
 from .registry import own_secrets, registry_rules, settle
 from .scaling import scale_rules
 from .schema import FLEET, SERVER, Key
@@ -163,7 +165,7 @@ def _server_rules(
     if kind == "image" and server["files"]:
         errors.append(f"{path}.files: has no effect with kind image, which is not built here; remove it")
     if kind == "remote":
-        for name in ("volumes", "packages", "prepare", "files", "secrets", "env"):
+        for name in ("volumes", "packages", "prepare", "files", "secrets", "env", "node"):
             if server[name]:
                 errors.append(f"{path}.{name}: has no effect with kind remote; remove it (credentials go to headers)")
 
@@ -214,7 +216,7 @@ def _fleet_rules(fleet: dict[str, Any], errors: list[str]) -> None:
 
 
 def validate(
-    catalogue: Any, settings: Any, gpu_nodes: int = 0, nodes: int = 1, managers: Sequence[str] = ()
+    catalogue: Any, settings: Any, gpu_nodes: int = 0, hosts: Sequence[Host] = ()
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The catalogue and the settings with all defaults filled in.
 
@@ -222,8 +224,7 @@ def validate(
         catalogue: the list ``mcp_servers``.
         settings: the mapping ``mcp_fleet``.
         gpu_nodes: how many nodes of the inventory have a GPU.
-        nodes: how many nodes the inventory has.
-        managers: which of its hosts are managers.
+        hosts: the inventory's nodes.
 
     Raises:
         FleetError: with every mistake found.
@@ -231,8 +232,8 @@ def validate(
     errors: list[str] = []
     fleet = _value(settings or {}, Key("object", keys=FLEET), "mcp_fleet", errors)
     fleet = fleet or _object({}, FLEET, "mcp_fleet", [])
-    registry_rules(fleet, managers, errors)
-    settle(fleet["registry"], str(fleet["name"]), nodes)
+    registry_rules(fleet, [host.name for host in hosts if host.manager], errors)
+    settle(fleet["registry"], str(fleet["name"]), len(hosts))
     for name in BUILT_IN_SECRETS:
         fleet["secrets"].setdefault(name, {"generate": {"bytes": 32}, "env": None, "value": None, "file": None})
     for name, source in own_secrets(fleet["registry"], fleet["name"]).items():
@@ -258,6 +259,7 @@ def validate(
             scale_rules(server, path, fleet["autoscaling"]["gpu"]["url"], errors)
         servers.append(server)
     _fleet_rules(fleet, errors)
+    placing_rules(servers, fleet["data_node"], hosts, errors)
     if errors:
         raise FleetError(list(dict.fromkeys(errors)))
     return servers, fleet

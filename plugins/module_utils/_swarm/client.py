@@ -39,6 +39,7 @@ READS = {
     "secrets": "/secrets",
     "networks": "/networks",
     "images": "/images/json",
+    "nodes": "/nodes",
 }
 
 Answer = TypeVar("Answer")
@@ -169,16 +170,25 @@ class Swarm:
     def tasks(self, service: str) -> list[dict[str, Any]]:
         """The tasks of a service, newest first."""
         found: list[dict[str, Any]] = patiently(lambda: self.api.tasks(filters={"service": service}))
-        return sorted(found, key=lambda task: task["CreatedAt"], reverse=True)
+        return sorted(self._told(found), key=lambda task: task["CreatedAt"], reverse=True)
 
     def stack_tasks(self, stack: str) -> dict[str, list[dict[str, Any]]]:
         """Every task of a stack by its service's id, newest first: one request, however many services."""
         label = f"com.docker.stack.namespace={stack}"
         found: list[dict[str, Any]] = patiently(lambda: self.api.tasks(filters={"label": label}))
         tasks: dict[str, list[dict[str, Any]]] = {}
-        for task in sorted(found, key=lambda task: task["CreatedAt"], reverse=True):
+        for task in sorted(self._told(found), key=lambda task: task["CreatedAt"], reverse=True):
             tasks.setdefault(task["ServiceID"], []).append(task)
         return tasks
+
+    def _told(self, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Without those that are to end on a node that is lost: their last word stays "running" until it is back."""
+        ending = [t for t in tasks if t["DesiredState"] in ("shutdown", "remove") and t["Status"]["State"] == "running"]
+        if not ending:
+            return tasks
+        ready = {node["ID"] for node in patiently(self.api.nodes) if node["Status"]["State"] == "ready"}
+        lost = {task["ID"] for task in ending if task.get("NodeID") not in ready}
+        return [task for task in tasks if task["ID"] not in lost]
 
     def records(self, fleet: str, kind: str) -> list[dict[str, Any]]:
         """The fleet's configs of one kind of record, with their data."""

@@ -13,9 +13,10 @@ import yaml
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet import registry
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.compile import compile_fleet
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.facts import Facts
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.facts import Facts, Host
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validate import FleetError, validate
 
+HOSTS = [Host("one", True, {}), Host("two", True, {}), Host("three", False, {})]
 SERVER = {
     "name": "time",
     "source": {"kind": "pypi", "package": "mcp-server-time", "version": "1.2.3"},
@@ -32,8 +33,7 @@ def plan(settings: dict[str, Any] | None = None, nodes: int = 1) -> dict[str, An
         locks={"pypi-mcp-server-time-1.2.3.txt": "mcp-server-time==1.2.3\n"},
         trees={"services/runtime": "r1", "services/gateway": "g1"},
         secret_digests=dict.fromkeys(names, "a" * 64),
-        nodes=nodes,
-        managers=("one", "two"),
+        hosts=HOSTS[:nodes],
         registry_authority="PEM",
     )
     return compile_fleet([SERVER, OTHER], settings or {}, facts)
@@ -83,7 +83,7 @@ def test_its_images_have_its_name_and_the_content_they_had(settings: dict[str, A
 
 
 def test_its_own_stack_stands_alone() -> None:
-    made = plan({"registry": {"kind": "swarm", "port": 5443, "node": "two"}})["registry"]
+    made = plan({"registry": {"kind": "swarm", "port": 5443, "node": "two"}}, nodes=2)["registry"]
     assert (made["address"], made["host"], made["name"], made["node"]) == ("mcp-registry:5443", "mcp-registry:5443", "mcp-registry", "two")
     service = made["stack"]["services"]["registry"]
     # It must start where nothing can be pulled, and be found where no virtual address works.
@@ -100,7 +100,7 @@ def test_its_own_stack_stands_alone() -> None:
 def test_its_secrets_are_no_business_of_the_fleets_services() -> None:
     made = plan(nodes=3)
     assert not [name for name in made["stack"]["secrets"] if name.startswith("registry")]
-    dummy, fleet = validate([SERVER], {}, nodes=3)
+    dummy, fleet = validate([SERVER], {}, hosts=HOSTS)
     assert fleet["secrets"]["registry_certificate"] == {"certificate": {"authority": "registry_ca", "names": ["mcp-registry"]}}
 
 
@@ -139,7 +139,7 @@ def test_what_runs_in_it_is_whole() -> None:
 )  # fmt: skip
 def test_each_mistake(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(FleetError) as raised:
-        validate([SERVER], settings, nodes=3, managers=("one", "two"))
+        validate([SERVER], settings, hosts=HOSTS)
     assert len(raised.value.errors) == 1
     assert raised.value.errors[0].startswith(said)
 

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.facts import Host
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validate import FleetError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _controller, _pem
-from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._controller import Controller, Nodes
+from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._controller import Controller
 
+HOSTS = [Host("one", True, {}), Host("two", False, {})]
 CATALOGUE = [{"name": "far", "source": {"kind": "remote", "url": "https://mcp.example/mcp"}}]
 
 
@@ -44,17 +46,17 @@ def kept(controller: Controller) -> Path:
 
 def test_it_is_issued_once_and_renewed_before_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     controller = Controller(tmp_path)
-    first = controller.compile(CATALOGUE, {}, Nodes(all=2))
+    first = controller.compile(CATALOGUE, {}, hosts=HOSTS)
     text = kept(controller).read_text()
     assert kept(controller).stat().st_mode & 0o777 == 0o600
-    assert controller.compile(CATALOGUE, {}, Nodes(all=2))["digest"] == first["digest"]
+    assert controller.compile(CATALOGUE, {}, hosts=HOSTS)["digest"] == first["digest"]
     assert kept(controller).read_text() == text
     authority = (controller.state_dir / "secrets" / "registry_ca").read_text()
     assert first["registry"]["authority"] == _pem.certificates(authority)
     assert "PRIVATE KEY" not in first["registry"]["authority"]
     # Less than a third of its time is left: the next plan has another, under another name.
     kept(controller).write_text(_pem.new_certificate(authority, ["mcp-registry"], _controller.RENEW_DAYS - 1))
-    second = controller.compile(CATALOGUE, {}, Nodes(all=2))
+    second = controller.compile(CATALOGUE, {}, hosts=HOSTS)
     (made,) = x509.load_pem_x509_certificates(kept(controller).read_text().encode())
     assert made.not_valid_after_utc > datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=_controller.CERTIFICATE_DAYS - 1)
     assert second["registry"]["stack"]["secrets"] != first["registry"]["stack"]["secrets"]
@@ -63,11 +65,11 @@ def test_it_is_issued_once_and_renewed_before_its_end(tmp_path: Path, monkeypatc
 
 def test_another_authority_makes_another_certificate(tmp_path: Path) -> None:
     controller = Controller(tmp_path)
-    controller.compile(CATALOGUE, {}, Nodes(all=2))
+    controller.compile(CATALOGUE, {}, hosts=HOSTS)
     before = kept(controller).read_text()
     authority = tmp_path / "mine.pem"
     authority.write_text(_pem.new_authority("mine", 3650))
-    made = controller.compile(CATALOGUE, {"secrets": {"registry_ca": {"file": str(authority)}}}, Nodes(all=2))
+    made = controller.compile(CATALOGUE, {"secrets": {"registry_ca": {"file": str(authority)}}}, hosts=HOSTS)
     assert kept(controller).read_text() != before
     assert made["registry"]["authority"] == _pem.certificates(authority.read_text())
 
@@ -76,7 +78,7 @@ def test_an_authority_without_its_key_is_told(tmp_path: Path) -> None:
     authority = tmp_path / "mine.pem"
     authority.write_text(_pem.certificates(_pem.new_authority("mine", 3650)))
     with pytest.raises(FleetError, match=r"mcp_fleet\.secrets\.registry_certificate: .*must be a certificate and its key"):
-        Controller(tmp_path).compile(CATALOGUE, {"secrets": {"registry_ca": {"file": str(authority)}}}, Nodes(all=2))
+        Controller(tmp_path).compile(CATALOGUE, {"secrets": {"registry_ca": {"file": str(authority)}}}, hosts=HOSTS)
 
 
 @pytest.mark.parametrize(
