@@ -137,7 +137,6 @@ node:
     leader: {description: Whether it leads the managers., type: bool}
     address: {description: Where it is., type: str}
     engine: {description: Version of its engine., type: str}
-    made: {description: Whether the fleet's role brought it into the Swarm., type: bool}
     labels: {description: Its labels., type: dict}
 moved:
   description: Services that ran there and run elsewhere now, or could in check mode.

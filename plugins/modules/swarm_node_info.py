@@ -60,6 +60,10 @@ serves:
   description: Whether it is a manager of a Swarm whose managers have a leader.
   returned: success
   type: bool
+made:
+  description: Whether the fleet's role made the Swarm. Managers alone know it.
+  returned: success
+  type: bool
 address:
   description: Where the other nodes reach it.
   returned: success
@@ -86,7 +90,6 @@ nodes:
     leader: {description: Whether it leads the managers., type: bool}
     address: {description: Where it is., type: str}
     engine: {description: Version of its engine., type: str}
-    made: {description: Whether the fleet's role brought it into the Swarm., type: bool}
     labels: {description: Its labels., type: dict}
 problem:
   description: What is wrong; empty where nothing is.

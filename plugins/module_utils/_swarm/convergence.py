@@ -22,6 +22,7 @@ LOG_LINES = 12
 FAILED_TASKS = 3
 UNHEALTHY = "unhealthy container"
 NO_NODE_SECONDS = 10.0
+OWN_PORT = "host-mode port already in use"
 ENDED = ("failed", "rejected", "orphaned", "complete")
 UPDATE_FAILED = ("paused", "rollback_started", "rollback_paused", "rollback_completed")
 
@@ -109,8 +110,10 @@ def judge(service: dict[str, Any], tasks: list[dict[str, Any]], updated_at: str,
     if len(bad) >= FAILED_TASKS:
         return Verdict("failed", f"{len(bad)} tasks ended", bad[0])
     pending = [task for task in mine if task["Status"]["State"] == "pending" and task["Status"].get("Err")]
-    if pending and waited > NO_NODE_SECONDS:
-        return Verdict("failed", "no node can run it", pending[0])
+    # A task that waits for the port of the one before it gets it; one that was made later has its own time to wait.
+    hopeless = [t for t in pending if not (leaving and OWN_PORT in t["Status"]["Err"]) and _age(t) > NO_NODE_SECONDS]
+    if hopeless and waited > NO_NODE_SECONDS:
+        return Verdict("failed", "no node can run it", hopeless[0])
     return Verdict("waiting", f"{running}/{desired}", next(iter(bad or pending), None))
 
 

@@ -25,7 +25,7 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client 
 HOST = f"{LABEL}.host"
 # Which labels the inventory set, so that those it no longer has are removed and others stay.
 OWNED = f"{LABEL}.labels"
-# Nodes that the fleet's role brought into the Swarm.
+# Of a Swarm that the fleet's role made.
 MADE = f"{LABEL}.made"
 ROLE_SECONDS = 60.0
 POLL_SECONDS = 0.5
@@ -256,7 +256,6 @@ def as_dict(one: Node) -> dict[str, Any]:
         "leader": one.leader,
         "address": one.address,
         "engine": one.engine,
-        "made": one.labels.get(MADE) == "true",
         "labels": one.labels,
     }
 
@@ -272,6 +271,7 @@ def look() -> dict[str, Any]:
         "cluster_id": "",
         "manager": False,
         "serves": False,
+        "made": False,
         "address": "",
         "managers": [],
         "nodes": [],
@@ -283,10 +283,12 @@ def look() -> dict[str, Any]:
     except Exception as error:  # in as many ways as the SDK has errors; without the SDK too
         return seen | {"problem": f"the Docker engine does not answer: {error}"}
     swarm = info.get("Swarm") or {}
+    cluster = swarm.get("Cluster") or {}
     seen |= {
         "state": swarm.get("LocalNodeState", "inactive"),
         "node_id": swarm.get("NodeID", ""),
-        "cluster_id": (swarm.get("Cluster") or {}).get("ID", ""),
+        "cluster_id": cluster.get("ID", ""),
+        "made": (cluster.get("Spec") or {}).get("Labels", {}).get(MADE) == "true",
         "manager": bool(swarm.get("ControlAvailable")),
         "address": swarm.get("NodeAddr", ""),
         "managers": sorted(m["Addr"] for m in swarm.get("RemoteManagers") or []),

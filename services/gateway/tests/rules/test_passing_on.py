@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from mcp_gateway.upstream.wire import HELD_BYTES
 from rules.clients import Client, Client2025, Client2026
 from rules.conftest import Connect, Start
 from rules.upstream import SECONDS, Exchange, Server2025, Server2026, tool, until
@@ -229,7 +230,7 @@ def test_a_resource_that_is_not_to_be_cached_is_passed_on_while_it_comes(
     answer = Answer(server, event=event, method="resources/read")
     reading = Reading(client, "", "resources/read", {"uri": uri})
     answer.send(b'{"jsonrpc":"2.0","id":%b,"result":{"ttlMs":-5,' % json.dumps(answer.id).encode())
-    answer.send(b'"contents":[{"uri":"test://static","mimeType":"a/b","blob":"AAAA')
+    answer.send(b'"contents":[{"uri":"test://static","mimeType":"a/b","blob":"' + b"A" * HELD_BYTES)
     reading.until(b"AAAA")
     answer.send(b"BBBB")
     reading.until(b"BBBB")
@@ -237,13 +238,53 @@ def test_a_resource_that_is_not_to_be_cached_is_passed_on_while_it_comes(
     answer.end()
     result = reading.whole()["result"]
     assert result["contents"] == [
-        {"uri": uri, "mimeType": "a/b", "blob": "AAAABBBB"}, {"text": "more", "uri": f"{prefix}+test://other"}
+        {"uri": uri, "mimeType": "a/b", "blob": "A" * HELD_BYTES + "BBBB"}, {"text": "more", "uri": f"{prefix}+test://other"}
     ]  # fmt: skip
     if isinstance(client, Client2026):
         assert (result["ttlMs"], result["cacheScope"]) == (0, "private"), "what a server may not say is mended"
     else:
         assert not {"ttlMs", "cacheScope", "resultType"} & set(result)
     served(client, server)
+
+
+@pytest.mark.parametrize("event", [False, True], ids=["json", "event"])
+@pytest.mark.parametrize("era", [Server2026, Server2025])
+def test_a_safe_call_is_asked_again_where_a_small_answer_breaks_off(
+    start: Start, era: type[Server2026] | type[Server2025], event: bool
+) -> None:
+    """Nothing of it was passed on yet, so whoever asked does not see that a replica died in the middle of it."""
+    replicas = [era(), era()]
+    running = start([{"name": "only", "urls": [each.url for each in replicas]}])
+    client = Client2026(running.url, "/servers/only/mcp")
+    try:
+        until(lambda: "result" in client.ask("resources/read", {"uri": "test://static"}), "a resource")
+        for each in replicas:
+            each.forget()
+        first = threading.Event()
+
+        def read(exchange: Exchange) -> None:
+            if first.is_set():
+                return exchange.server.usual(exchange)
+            first.set()
+            handler, text = exchange.handler, b'{"jsonrpc":"2.0","id":%d,"result":{"contents":[{"uri":"test://static",'
+            handler.send_response(200)
+            handler.send_header("Content-Type", "text/event-stream" if event else "application/json")
+            handler.send_header("Transfer-Encoding", "chunked")
+            handler.end_headers()
+            data = (b"data: " if event else b"") + text % exchange.id + b'"text":"half of'
+            handler.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
+            handler.wfile.flush()
+            time.sleep(0.1)
+            return exchange.cut()
+
+        for each in replicas:
+            each.on["resources/read"] = read
+        result = client.ask("resources/read", {"uri": "test://static"})["result"]
+        assert result["contents"] == [{"uri": "test://static", "text": "text of test://static"}]
+        assert sum(len(each.of("resources/read")) for each in replicas) == 2
+    finally:
+        for each in replicas:
+            each.stop()
 
 
 def test_after_progress_it_is_an_event_that_grows(client: Client, server: Server2026 | Server2025) -> None:
@@ -309,14 +350,15 @@ def test_of_a_hedged_call_the_one_that_speaks_first_is_passed_on(
             order = sorted(range(2), key=lambda index: replicas[index].one("tools/call").id)
             answer, other = answers[order[speaks]], answers[order[1 - speaks]]
             answer.send(b'{"jsonrpc":"2.0","id":%b,"result":{"content":[' % json.dumps(answer.id).encode())
-            answer.send(b'{"type":"text","text":"one ')
+            answer.send(b'{"type":"text","text":"' + b" " * HELD_BYTES + b"one ")
             reading.until(b"one ")
             assert other.exchange
             assert other.exchange.gone(), "nobody wants this one any more"
             other.leave()
             answer.send(b'two"}]}}')
             answer.end()
-            assert reading.whole()["result"]["content"] == [{"type": "text", "text": "one two"}]
+            [text] = reading.whole()["result"]["content"]
+            assert (text["type"], text["text"].strip()) == ("text", "one two")
     finally:
         for each in replicas:
             each.stop()

@@ -13,6 +13,7 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import judge
 
 BEFORE, APPLIED, LATER = "2026-01-01T10:00:00Z", "2026-01-01T11:00:00Z", "2026-01-01T11:00:05Z"
+PORT = "host-mode port already in use on 1 node"
 UNHEALTHY = "task: non-zero exit (137): dockerexec: unhealthy container"
 
 
@@ -71,6 +72,11 @@ FAILED = task("failed", desired="shutdown", error="task: non-zero exit (1)")
         # No node takes it.
         (service(), [task("pending", error="no suitable node")], 5, "waiting"),
         (service(), [task("pending", error="no suitable node")], 30, "failed"),
+        (service(), [task("pending", error="no suitable node"), OLD], 30, "failed"),
+        (service(), [task("pending", error="no suitable node", created="2999-01-01T00:00:00Z")], 30, "waiting"),
+        # The port that it waits for is held by the task before it, until that has ended.
+        (service(), [task("pending", error=PORT), OLD], 30, "waiting"),
+        (service(), [task("pending", error=PORT), RUNNING], 30, "failed"),
     ],
 )
 def test_verdicts(given: dict[str, Any], tasks: list[dict[str, Any]], waited: float, state: str) -> None:

@@ -277,3 +277,11 @@ def test_what_is_new_is_watched_for_a_while(world: World, monkeypatch: pytest.Mo
         "service mcp_time: it became ready and then ended, after 0 s", "  task t on here: failed", "  last lines:",
         "    last words",
     ]  # fmt: skip
+
+
+def test_all_that_run_what_they_should_are_told(world: World) -> None:
+    task = {"ID": "t", "Spec": {"ContainerSpec": {"Image": IMAGE}}, "Status": {"State": "running"}, "CreatedAt": "2027"}
+    world.swarm.live["mcp_time"]["ServiceStatus"] = {"DesiredTasks": 1, "RunningTasks": 1}
+    world.swarm.stack_tasks = lambda dummy: {"time": [task | {"DesiredState": "running"}]}
+    assert convergence.watch(world.swarm, "mcp", {}, 1, world.said.append) == ({"mcp_time": 0.0}, [])
+    assert world.said == ["1/1 services converged after 0 s"]

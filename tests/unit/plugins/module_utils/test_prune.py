@@ -24,8 +24,9 @@ def built(*refs: str, made: float = 0, identity: str = "") -> dict[str, Any]:
     return {"Id": identity or refs[0], "RepoTags": list(refs), "Created": made}
 
 
-def secret(name: str, labels: dict[str, str] = FLEET, made: str = OLD) -> dict[str, Any]:
-    return {"ID": name, "CreatedAt": made, "Spec": {"Name": name, "Labels": labels}}
+def secret(name: str, labels: dict[str, str] | None = None, made: str = OLD) -> dict[str, Any]:
+    """A secret of this fleet, unless other labels are given."""
+    return {"ID": name, "CreatedAt": made, "Spec": {"Name": name, "Labels": FLEET if labels is None else labels}}
 
 
 def deployed(swarm: Any, *tags: str) -> None:
