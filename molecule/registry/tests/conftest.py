@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import subprocess
 import sys
 import time
@@ -46,8 +47,9 @@ class Nodes:
         options = {"docker_config": "/run/mcp-swarm/mcp"}
         return self.play("molecule/rollback/fault.yml", fault={"services": {"time": time_service}}, fault_options=options)
 
-    def version(self, tag: str, of: str = "time") -> str:
+    def version(self, of: str = "time") -> str:
         """A new version of an image, pushed to the registry and on no node but the manager."""
+        tag = secrets.token_hex(6)
         image = self.sh(f"docker service inspect --format '{{{{.Spec.TaskTemplate.ContainerSpec.Image}}}}' mcp_{of}").partition("@")[0]
         name = f"{REGISTRY}/mcp-swarm/{of}:{tag}"
         self.sh(f"printf 'FROM {image}\\nLABEL version={tag}\\n' | docker build --quiet --tag {name} -")

@@ -146,6 +146,7 @@ def distribute(
     swarm: Swarm,
     fleet: str,
     document: Mapping[str, Any],
+    before: Mapping[str, Any],
     names: Iterable[str],
     timeout: float,
     say: Say,
@@ -157,6 +158,8 @@ def distribute(
         swarm: the manager, with the credentials of registries.
         fleet: whose deploy this is.
         document: the compose document, images pinned.
+        before: that of the release that serves: what pulls runs in an image of it, which nodes have, so that it can say
+            why they cannot have others.
         names: the services that will move.
         timeout: seconds for all of it.
         say: takes progress lines.
@@ -166,7 +169,7 @@ def distribute(
         SwarmError: naming each node that cannot have an image; nothing was changed.
     """
     ready = [node for node in patiently(swarm.api.nodes) if node["Status"]["State"] == "ready"]
-    wanted, agent = groups(document, names), agent_image(document)
+    wanted, agent = groups(document, names), agent_image(before) or agent_image(document)
     if len(ready) < 2 or not wanted or not agent:
         return
     sweep(swarm, fleet)
@@ -174,7 +177,7 @@ def distribute(
     say(f"giving {len(ready)} nodes {len(everything)} image{'s' if len(everything) > 1 else ''}")
     made: list[Callable[[], Any]] = []
     try:
-        _start(swarm, fleet, wanted, agent, everything, made)
+        _start(swarm, fleet, wanted, agent, [*everything, agent], made)
         _follow(swarm, wanted, timeout, say, alive)
     finally:
         for undo in reversed(made):

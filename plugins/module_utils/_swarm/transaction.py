@@ -282,9 +282,9 @@ class Transaction:
         if not wish.docker_config:
             return
         document = plan.release.document
-        old = before.document["services"] if before else {}
-        moving = [name for name, service in document["services"].items() if _place(service) != _place(old.get(name))]
-        distribute(self.swarm, self.fleet, document, moving, wish.timeout, self.say, lock.check)
+        old: dict[str, Any] = before.document if before else {"services": {}}
+        moving = [n for n, service in document["services"].items() if _place(service) != _place(old["services"].get(n))]
+        distribute(self.swarm, self.fleet, document, old, moving, wish.timeout, self.say, lock.check)
 
     def _put(self, release: Release, before: Release | None, wish: Wish, lock: Lock) -> dict[str, float]:
         """Bring a release's files and services to life."""

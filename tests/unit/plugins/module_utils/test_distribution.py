@@ -171,11 +171,12 @@ class Engine:
         ]
 
 
-def run(engine: Engine, monkeypatch: pytest.MonkeyPatch, names: list[str]) -> list[str]:
+def run(engine: Engine, monkeypatch: pytest.MonkeyPatch, names: list[str], before: Any = None) -> list[str]:
     monkeypatch.setattr(distribution, "_words", engine.words)
     monkeypatch.setattr(distribution.registries, "auth_headers", lambda api, images: dict.fromkeys(images, "header"))
     said: list[str] = []
-    distribute(engine, "mcp", DOCUMENT, names, 30, said.append, lambda: None)  # type: ignore[arg-type]
+    old = before or {"services": {}}
+    distribute(engine, "mcp", DOCUMENT, old, names, 30, said.append, lambda: None)  # type: ignore[arg-type]
     return said
 
 
@@ -192,6 +193,16 @@ def test_every_node_gets_what_it_may_run_and_nothing_is_left_behind(monkeypatch:
         assert (spec["Mode"], container["Image"], container["CapabilityDrop"]) == ({"GlobalJob": {}}, GATEWAY, ["ALL"])
         assert "header" not in json.dumps(spec)
     assert engine.headers == [{"X-Registry-Auth": "header"}] * 2
+
+
+def test_what_pulls_runs_in_an_image_that_nodes_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that can have no new image could not start it in one, and would not say why."""
+    engine = Engine(2, {})
+    serving = f"r:5000/mcp-swarm/gateway:aaaaaaaaaaaa@{DIGEST}"
+    run(engine, monkeypatch, ["gateway"], {"services": {"gateway": service(serving)}})
+    (spec,) = engine.made.values()
+    assert spec["TaskTemplate"]["ContainerSpec"]["Image"] == serving
+    assert engine.headers == [{"X-Registry-Auth": "header"}]
 
 
 def test_a_node_that_cannot_is_named_and_nothing_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
