@@ -52,7 +52,9 @@ class Nodes:
         tag = secrets.token_hex(6)
         image = self.sh(f"docker service inspect --format '{{{{.Spec.TaskTemplate.ContainerSpec.Image}}}}' mcp_{of}").partition("@")[0]
         name = f"{REGISTRY}/mcp-swarm/{of}:{tag}"
-        self.sh(f"printf 'FROM {image}\\nLABEL version={tag}\\n' | docker build --quiet --tag {name} -")
+        # With a layer of its own, which a node has to find room for.
+        lines = f"FROM {image}\\nLABEL version={tag}\\nRUN head -c 300000 /dev/urandom >/tmp/version\\n"
+        self.sh(f"printf '{lines}' | docker build --quiet --tag {name} -")
         self.sh(f"docker --config /run/mcp-swarm/mcp push --quiet {name}")
         return name
 
