@@ -34,7 +34,6 @@ class Calls:
     Attributes:
         inventory: where the controller keeps the key and the certificates to trust.
         urls: of the endpoint, one an edge.
-        authority: certificates to trust, where they are not those that the controller keeps.
         tool, arguments: of each call.
         clients: how many call side by side, beginning at the edges in turn.
         sent, failed: calls, and what was said of those that were lost.
@@ -48,7 +47,6 @@ class Calls:
     tool: str = "get_current_time"
     arguments: dict[str, str] = field(default_factory=lambda: {"timezone": "UTC"})
     clients: int = 1
-    authority: Path | None = None
     sent: int = 0
     elsewhere: list[str] = field(default_factory=list)
     longest: float = 0.0
@@ -83,8 +81,7 @@ class Calls:
         seconds = ATTEMPT_SECONDS if len(self.urls) > 1 else CALL_SECONDS
         attempts, begun = 0, 0.0
         while attempts or not self._stop.is_set():
-            trust = ssl.create_default_context(cafile=str(self.authority or self.inventory / ".state" / "edge-ca.crt"))
-            trust.check_hostname = self.authority is None
+            trust = ssl.create_default_context(cafile=str(self.inventory / ".state" / "edge-ca.crt"))
             try:
                 async with (
                     httpx2.AsyncClient(verify=trust, headers=headers, timeout=seconds) as http,

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import shlex
-from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -45,10 +43,6 @@ class ActionModule(ActionBase):
         def answer(question: dict[str, Any]) -> dict[str, Any]:
             if plan is None:
                 return {"problem": "there is no plan to verify by; run the role that compiles it first"}
-            try:
-                self._fetch_authority(plan)
-            except OSError as error:
-                return {"problem": f"the edge's CA cannot be kept: {error}"}
             line, problem = _gate.ask(plan, question, int(arguments.get("verify_timeout", 60)))
             display.display(f"    {line}")
             return {"problem": problem}
@@ -62,22 +56,3 @@ class ActionModule(ActionBase):
             module_name=MODULE, module_args=arguments | {"look": True}, task_vars=task_vars
         )
         return looked if looked.pop("due", True) is False else {}
-
-    def _fetch_authority(self, plan: dict[str, Any]) -> None:
-        """The certificate of the edge's own authority, for the calls that follow; a new edge makes a new one."""
-        path = plan["client"]["ca_file"]
-        if not path:
-            return
-        service = shlex.quote(f"label=com.docker.swarm.service.name={plan['fleet']}_edge")
-        certificate = "/data/caddy/pki/authorities/local/root.crt"
-        command = f'docker exec "$(docker ps --quiet --filter {service} | head -n 1)" cat {certificate}'
-        for dummy in range(20):
-            done = self._low_level_execute_command(command)
-            if done["rc"] == 0 and "BEGIN CERTIFICATE" in done["stdout"]:
-                text = done["stdout"].strip() + "\n"
-                target = Path(path)
-                if not target.is_file() or target.read_text("utf-8") != text:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_text(text, "utf-8")
-                return
-            self._low_level_execute_command("sleep 0.5")

@@ -33,8 +33,10 @@ options:
     required: true
   networks:
     description:
-      - Overlay networks, attachable, each with C(name), C(subnet) and C(internal) (whether it has no way out).
-      - One that exists with another driver, subnet or C(internal) is refused, and not changed.
+      - Overlay networks, attachable, each with C(name), C(subnet), C(internal) (whether it has no way out), and where
+        wanted C(encrypted) (between nodes; either will do where it is missing) and C(mtu) (of the path between nodes,
+        1500 where it is missing).
+      - One that exists with other options is refused, and not changed.
     type: list
     elements: dict
     default: []

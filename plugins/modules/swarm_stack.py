@@ -15,7 +15,7 @@ description:
     update of every service (replicated, global, jobs) to convergence or failure. Then the fleet is called through its
     edge, and what is new is watched until it has run for O(settle) seconds. Only then does the release count as
     deployed.
-  - On any failure the release before is applied again as a whole - services, replicas, secrets, configs, files - and
+  - On any failure the release before is applied again as a whole - services, replicas, secrets, configs - and
     called again. The message names service, task, node, exit code, error and last lines, and says what serves now.
   - Each deploy is recorded in the Swarm itself, in a config named C(<name>_release_<number>). Any manager can list the
     releases (M(sophia_ai.mcp_swarm.swarm_release_info)) and go back to one.
@@ -68,13 +68,6 @@ options:
         C(<stack_file without suffix>.previous.<suffix>).
       - Needed unless O(state=absent).
     type: path
-  files:
-    description:
-      - Files on the manager that belong to the release, by path, each with the path of the file that it is to be
-        replaced by. Meant for the edge's configuration; when one changes, the edge on this node reads it again in
-        place.
-    type: dict
-    default: {}
   only:
     description: Services to deploy. The others stay as the current release has them.
     type: list
@@ -315,25 +308,11 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.transac
 ANSWER_SECONDS = 40
 
 
-def wish(params: dict[str, Any], check: bool) -> Wish:
-    """What the options ask for.
-
-    Raises:
-        SwarmError: a file that is to be deployed cannot be read.
-    """
-    files = {}
-    for path, source in params["files"].items():
-        try:
-            with open(source, encoding="utf-8") as handle:
-                files[path] = handle.read()
-        except OSError as error:
-            if not check:  # in check mode the role has not written it
-                raise SwarmError(f"files: {source}: {error.strerror}; write it before the stack is deployed") from error
+def wish(params: dict[str, Any]) -> Wish:
+    """What the options ask for."""
     keys = ["who", "why", "revision", "catalogue", "timeout", "settle", "keep", "only", "keep_images", "verification"]
     keys.append("docker_config")
-    return Wish(
-        document=params["stack"] or {}, files=files, wait=params["lock_wait"], **{key: params[key] for key in keys}
-    )
+    return Wish(document=params["stack"] or {}, wait=params["lock_wait"], **{key: params[key] for key in keys})
 
 
 def deploy(module: AnsibleModule, swarm: Swarm) -> dict[str, Any]:
@@ -354,7 +333,7 @@ def deploy(module: AnsibleModule, swarm: Swarm) -> dict[str, Any]:
         say,
         verify if params["verify"] and params["progress_file"] else None,
     )
-    wanted = wish(params, module.check_mode)
+    wanted = wish(params)
     if params["state"] == "rollback":
         wanted.settle = 0
         if module.check_mode:
@@ -398,7 +377,6 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "rollback", "absent"], "default": "present"},
             "stack": {"type": "dict"},
             "stack_file": {"type": "path"},
-            "files": {"type": "dict", "default": {}},
             "only": {"type": "list", "elements": "str", "default": []},
             "release": {"type": "int"},
             "volumes": {"type": "bool", "default": False},

@@ -13,10 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
+
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.compile import compile_fleet
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.facts import Facts, Host
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.registry import AUTHORITY as REGISTRY_AUTHORITY
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validate import (
+    AUTHORITY,
     BUILT_IN_SECRETS,
     FleetError,
     validate,
@@ -35,7 +38,7 @@ class Controller:
     """One inventory as the controller sees it.
 
     ``inventory_dir`` holds ``locks/`` (committed) and ``.state/`` (git-ignored: generated secrets, the
-    internal CA's certificate, the last verification). Relative paths of the catalogue are looked up in the
+    certificate of the fleet's authority, the last verification). Relative paths of the catalogue are looked up in the
     inventory's directory, then in the collection's root.
     """
 
@@ -63,7 +66,11 @@ class Controller:
             FleetError: with every mistake found.
         """
         entries, fleet = validate(catalogue, settings, gpu_nodes, hosts)
-        digests = self.secret_digests(self.secret_values(fleet["secrets"])) if resolve_secrets else {}
+        digests: dict[str, str] = {}
+        if resolve_secrets:
+            values = self.secret_values(fleet["secrets"])
+            self._take_authority(values, fleet["edge"])
+            digests = self.secret_digests(values)
         sources = [entry["source"] for entry in entries]
         trees = [*SERVICE_TREES, *(s["path"] for s in sources if s["kind"] == "python")]
         documents = {s["spec"] for s in sources if s["kind"] == "openapi"}
@@ -74,7 +81,7 @@ class Controller:
             secret_digests=digests,
             gpu_nodes=gpu_nodes,
             api_key_file=str(self._secret_file("gateway_api_key", fleet["secrets"])),
-            ca_file=str(self.state_dir / "edge-ca.crt"),
+            ca_file=str(self._ca_file),
             hosts=hosts,
             registry_authority=self._registry_authority(fleet, resolve_secrets),
         )
@@ -98,6 +105,21 @@ class Controller:
             raise FleetError([f"{where}: {error.strerror}; correct the path"]) from error
         except ValueError as error:
             raise FleetError([f"{where}: holds no certificate that can be read; give it as PEM"]) from error
+
+    @property
+    def _ca_file(self) -> Path:
+        return self.state_dir / "edge-ca.crt"
+
+    def _take_authority(self, values: Mapping[str, str], edge: Mapping[str, Any]) -> None:
+        """Look at the edge's certificates, and keep those that clients are to trust where they find them.
+
+        Raises:
+            FleetError: naming each that an edge could not serve with.
+        """
+        if errors := _pem.problems(values, edge["tls"], edge["hosts"]):
+            raise FleetError(errors)
+        if edge["tls"] == "internal":
+            self._keep(self._ca_file, _pem.certificates(values[AUTHORITY]), mode=0o644)
 
     def _tree_digest(self, relative: str) -> str:
         root = self.path(relative)
@@ -172,12 +194,12 @@ class Controller:
         return kept.read_text("utf-8")
 
     @staticmethod
-    def _keep(path: Path, value: str) -> None:
+    def _keep(path: Path, value: str, mode: int = 0o600) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if path.exists() and path.read_text("utf-8") == value:
             return
         temporary = path.with_name(path.name + ".new")
-        temporary.touch(mode=0o600)
+        temporary.touch(mode=mode)
         temporary.write_text(value, "utf-8")
         temporary.replace(path)
 
@@ -226,9 +248,7 @@ class Fleet:
         self.gpu_nodes = sum(1 for host in task_vars["hostvars"].values() if host.get("mcp_node_gpus"))
         managers = list(task_vars.get("groups", {}).get("mcp_managers", []))
         workers = [name for name in task_vars.get("groups", {}).get("mcp_nodes", []) if name not in managers]
-        self.hosts = [
-            Host(name, name in managers, _labels(task_vars["hostvars"][name])) for name in [*managers, *workers]
-        ]
+        self.hosts = [_host(name, name in managers, task_vars["hostvars"][name]) for name in [*managers, *workers]]
 
     def plan(self, resolve_secrets: bool = True) -> dict[str, Any]:
         """The whole plan.
@@ -248,10 +268,13 @@ class Fleet:
         return self.controller.secret_values(settings["secrets"])
 
 
-def _labels(host: Mapping[str, Any]) -> dict[str, str]:
-    """A host's ``mcp_node_labels``, as texts."""
-    labels = host.get("mcp_node_labels") or {}
-    return {str(key): str(value).lower() if isinstance(value, bool) else str(value) for key, value in labels.items()}
+def _host(name: str, manager: bool, given: Mapping[str, Any]) -> Host:
+    """A node, from its variables."""
+    labels = {
+        str(key): str(value).lower() if isinstance(value, bool) else str(value)
+        for key, value in (given.get("mcp_node_labels") or {}).items()
+    }
+    return Host(name, manager, labels, boolean(given.get("mcp_node_edge", True), strict=False))
 
 
 def fact(plan: Mapping[str, Any]) -> dict[str, Any]:

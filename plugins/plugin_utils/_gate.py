@@ -33,6 +33,7 @@ def questions(plan: Mapping[str, Any]) -> dict[str, Any]:
         "servers": [{key: server[key] for key in SERVER_KEYS} for server in plan["servers"]],
         "url": plan["edge"]["url"],
         "key": keys.get("gateway_api_key", ""),
+        "authority": keys.get("edge_ca", "") if plan["edge"]["tls"] == "internal" else "",
     }
 
 
@@ -46,8 +47,11 @@ def ask(plan: Mapping[str, Any], question: Mapping[str, Any], timeout: float) ->
     """
     from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._probe import Probe
 
-    if question["key"] != questions(plan)["key"]:
+    mine = questions(plan)
+    if question["key"] != mine["key"]:
         return "not verified by calls: the API key of that release is not the one on this controller", ""
+    if question.get("authority", "") != mine["authority"]:
+        return "not verified by calls: the edge's authority of that release is not the one on this controller", ""
     asked = {**plan, "servers": question["servers"], "edge": {**plan["edge"], "url": question["url"]}}
     try:
         key = Path(plan["client"]["api_key_file"]).read_text("utf-8").strip()

@@ -120,7 +120,7 @@ class Cluster:
     def whole(self) -> bool:
         """Whether every service has all its tasks on nodes that live, and the gateway can call every replica of every server."""
         placed, ready = self.placed(), [name for name, node in self.nodes().items() if node["state"] == "ready"]
-        wanted = {"mcp_gateway": 3, "mcp_time": 3, "mcp_fetch": 1, "mcp_edge": len(ready)}
+        wanted = {"mcp_gateway": 3, "mcp_time": 3, "mcp_fetch": 1, "mcp_edge": len(ready), "mcp_edge-config": len(ready)}
         if {name: sum(on.values()) for name, on in placed.items()} != wanted:
             return False
         healthy = {server["name"]: sum(r["healthy"] for r in server["replicas"]) for server in self.status(ready[0])["servers"]}
@@ -155,29 +155,20 @@ def cluster() -> Cluster:
     return Cluster()
 
 
-@pytest.fixture(scope="session")
-def authority(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The certificates of all the edges' authorities."""
-    path = tmp_path_factory.mktemp("edges") / "authorities.pem"
-    find = "docker exec $(docker ps -q --filter label=com.docker.swarm.service.name=mcp_edge) cat /data/caddy/pki/authorities/local/root.crt"
-    path.write_text("".join(cluster.sh(name, find) for name in NODES), "utf-8")
-    return path
-
-
 @pytest.fixture
-def calls(cluster: Cluster, authority: Path, request: pytest.FixtureRequest) -> Iterator[Calls]:
+def calls(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Calls]:
     """One client at each edge, during the whole test; the fleet is whole before."""
     cluster.until("whole", cluster.whole, 120)
-    with Calls(INVENTORY, urls("time"), clients=len(NODES), authority=authority).going_on() as made:
+    with Calls(INVENTORY, urls("time"), clients=len(NODES)).going_on() as made:
         yield made
     report(request.node.name.removeprefix("test_").replace("_", " "), made)
 
 
 @pytest.fixture
-def fetches(cluster: Cluster, authority: Path) -> Iterator[Calls]:
+def fetches(cluster: Cluster) -> Iterator[Calls]:
     """The same of a server with one replica."""
     arguments = {"url": "http://gateway:8080/healthz"}
-    with Calls(INVENTORY, urls("fetch"), tool="fetch", arguments=arguments, authority=authority).going_on() as made:
+    with Calls(INVENTORY, urls("fetch"), tool="fetch", arguments=arguments).going_on() as made:
         yield made
     report("... of the server with one replica", made)
 

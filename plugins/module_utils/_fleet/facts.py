@@ -17,11 +17,13 @@ class Host:
         name: in the inventory; the node's label ``ai.sophia.mcp.host`` in the Swarm.
         manager: whether it is a manager.
         labels: what ``mcp_node_labels`` gives it.
+        edge: whether clients reach it (``mcp_node_edge``).
     """
 
     name: str
     manager: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
+    edge: bool = True
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Facts:
         secret_digests: secret name to a digest of its value; empty where secrets were not resolved.
         gpu_nodes: how many nodes have a GPU.
         api_key_file: where the controller keeps the gateway's API key.
-        ca_file: where the controller keeps the internal CA's certificate.
+        ca_file: where the controller keeps the certificate of the fleet's own authority.
         hosts: the inventory's nodes, managers first.
         registry_authority: certificate of the registry's authority that nodes are to trust, as PEM.
     """

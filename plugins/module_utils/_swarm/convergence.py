@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import (
+    LABEL,
     Swarm,
     docker_command,
 )
@@ -21,6 +22,8 @@ LOG_LINES = 12
 # A task that ended this often under the new specification will not come up by itself.
 FAILED_TASKS = 3
 UNHEALTHY = "unhealthy container"
+# A service with this deploy label has done all that it is for when it is ready.
+SETTLED = f"{LABEL}.settled"
 NO_NODE_SECONDS = 10.0
 OWN_PORT = "host-mode port already in use"
 ENDED = ("failed", "rejected", "orphaned", "complete")
@@ -218,6 +221,10 @@ def watch(
         time.sleep(POLL_SECONDS)
 
 
+def _settled(service: dict[str, Any]) -> bool:
+    return SETTLED in (service["Spec"].get("Labels") or {})
+
+
 def settle(
     swarm: Swarm,
     stack: str,
@@ -230,7 +237,8 @@ def settle(
 
     A server that ends a while after it became ready would otherwise be found by its users.
     """
-    names = {name for name in names if name in (services := swarm.services(stack)) and not job(services[name])}
+    services = swarm.services(stack)
+    names = {name for name in names if name in services and not job(services[name]) and not _settled(services[name])}
     start, said = time.monotonic(), False
     known: set[str] | None = None
     while True:

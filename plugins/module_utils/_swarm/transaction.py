@@ -20,7 +20,6 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import Swarm, SwarmError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import settle, watch
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.distribution import distribute
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.edge import reload_edge
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.images import images_of, pinned, prune_images
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.lock import Lock, acquire, now
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.objects import prune_objects
@@ -60,7 +59,6 @@ class Wish:
 
     Attributes:
         document: the compose document.
-        files: where files of the release lie on this manager, to their text; a changed one reloads the edge.
         verification: what the gate asks; empty where there is nothing to call.
         who, why, revision, catalogue: for the record.
         timeout, settle, wait: seconds to converge, to have run, to wait for another's lock.
@@ -71,7 +69,6 @@ class Wish:
     """
 
     document: dict[str, Any]
-    files: dict[str, str] = field(default_factory=dict)
     verification: dict[str, Any] = field(default_factory=dict)
     who: str = "unknown"
     why: str = ""
@@ -138,10 +135,9 @@ class Transaction:
         """
         live = self.swarm.services(self.fleet)
         current = releases.current
-        document, files, verification = copy.deepcopy(wish.document), wish.files, wish.verification
+        document, verification = copy.deepcopy(wish.document), wish.verification
         if wish.only and current:
             document = diff.only(current.document, document, wish.only)
-            files = current.files
             verification = _merged(current.verification, verification, wish.only)
         images = pinned(self.swarm, images_of(document))
         for name, image in images.items():
@@ -157,17 +153,11 @@ class Transaction:
                 " nothing was changed"
             )
         release = Release(
-            0, document, files, images, verification, now(), wish.who, wish.why, wish.revision, wish.catalogue
+            0, document, images, verification, now(), wish.who, wish.why, wish.revision, wish.catalogue
         )
         before = current.document if current else None
         found = diff.changes(self.fleet, before and diff.without_scale(before), diff.without_scale(document))
-        if current:
-            found += [
-                diff.Change(path, f"{path}: changed", current.files.get(path, "").splitlines(), text.splitlines())
-                for path, text in files.items()
-                if current.files.get(path) != text
-            ]
-        return Plan(release, found, drift(self.fleet, current, live) + _drifted_files(current))
+        return Plan(release, found, drift(self.fleet, current, live))
 
     def preview(self, wish: Wish) -> Plan:
         """The plan without a lock, for check mode."""
@@ -239,7 +229,7 @@ class Transaction:
         """Wish for what a release is."""
         target = releases.find(number) if number is not None else releases.previous()
         wish.why = wish.why or f"rollback to release {target.number}"
-        wish.document, wish.files, wish.verification = target.document, target.files, target.verification
+        wish.document, wish.verification = target.document, target.verification
         wish.revision, wish.catalogue, wish.only = target.revision, target.catalogue, []
         return target
 
@@ -287,17 +277,14 @@ class Transaction:
         distribute(self.swarm, self.fleet, document, old, moving, wish.timeout, self.say, lock.check)
 
     def _put(self, release: Release, before: Release | None, wish: Wish, lock: Lock) -> dict[str, float]:
-        """Bring a release's files and services to life."""
+        """Bring a release's services to life."""
         lock.check()
         stamps = {name: item["UpdatedAt"] for name, item in self.swarm.services(self.fleet).items()}
-        written = [stacks.write_file(path, text) for path, text in release.files.items()]
         stacks.write_file(self.stack_file, stacks.document(release.document))
         stacks.apply(self.fleet, self.stack_file, wish.docker_config)
         converged, failures = watch(self.swarm, self.fleet, stamps, wish.timeout, self.say, lock.check)
         if failures:
             raise NotUp(failures)
-        if any(written):
-            reload_edge(self.swarm, self.fleet)
         return converged
 
     def _gate(self, release: Release) -> None:
@@ -364,15 +351,12 @@ class Transaction:
             return
         try:
             document = json.loads(Path(self.stack_file).read_text("utf-8").partition("\n")[2])
-            files = {path: Path(path).read_text("utf-8") for path in wish.files}
         except (OSError, ValueError):
             return
         if {f"{self.fleet}_{name}" for name in document.get("services", {})} != set(live):
             return
         adopted = releases.begin(
-            Release(
-                0, document, files, images_of(document), {}, now(), wish.who, "it ran before releases were recorded"
-            )
+            Release(0, document, images_of(document), {}, now(), wish.who, "it ran before releases were recorded")
         )
         adopted.outcome, adopted.finished = records.DEPLOYED, now()
         adopted.services = _digests(self.fleet, document, live)
@@ -443,18 +427,6 @@ def drift(fleet: str, release: Release | None, live: dict[str, dict[str, Any]]) 
         lines.append(f"{full}: {', '.join(parts) or 'was changed'} since {release}")
     known = {f"{fleet}_{name}" for name in release.document["services"]}
     return lines + [f"{name}: runs, though {release} does not have it" for name in sorted(set(live) - known)]
-
-
-def _drifted_files(release: Release | None) -> list[str]:
-    lines = []
-    for path, text in (release.files if release else {}).items():
-        try:
-            same = Path(path).read_text("utf-8") == text
-        except OSError:
-            same = False
-        if not same:
-            lines.append(f"{path}: was changed since {release}")
-    return lines
 
 
 def _digests(fleet: str, document: dict[str, Any], live: dict[str, dict[str, Any]]) -> dict[str, str]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -67,23 +66,6 @@ def test_only_a_deploy_looks_first(detached: list[Any], arguments: dict[str, Any
     action = Action([], name="mcp", **arguments)
     action.run(task_vars={})
     assert action.ran == [] and len(detached) == 1
-
-
-def test_an_authority_that_cannot_be_kept(detached: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    plan = {
-        "fleet": "mcp",
-        "servers": [],
-        "secrets": [],
-        "edge": {"url": ""},
-        "client": {"ca_file": str(tmp_path / "file" / "ca.crt")},
-    }
-    action = Action([{"due": True}], name="mcp")
-    monkeypatch.setattr(
-        action, "_low_level_execute_command", lambda dummy: {"rc": 0, "stdout": "BEGIN CERTIFICATE"}, raising=False
-    )
-    action.run(task_vars={"ansible_facts": {"fleet_plan": plan}})
-    assert detached[0][1]["answer"](QUESTION)["problem"].startswith("the edge's CA cannot be kept: ")
 
 
 def test_a_module_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:

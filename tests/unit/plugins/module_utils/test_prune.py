@@ -40,7 +40,7 @@ def deployed(swarm: Any, *tags: str) -> None:
             "networks": {"backend": {"external": True, "name": "mcp_backend"}},
             "volumes": {"time_data": {"name": "mcp_time_data"}},
         }
-        made = found.begin(Release(0, document, {}, {"time": image}, {}, OLD, "ada"))
+        made = found.begin(Release(0, document, {"time": image}, {}, OLD, "ada"))
         made.outcome = records.DEPLOYED
         found.finish(made)
         swarm.there["secrets"].append(secret(f"mcp_key_{tag}"))
@@ -94,7 +94,7 @@ def test_another_fleet_s_releases_keep_their_images(swarm: Any) -> None:
     deployed(swarm, "aaaaaaaaaaaa")
     other = Releases(swarm, "other")
     image = "mcp-swarm/fetch:dddddddddddd"
-    other.begin(Release(0, {"services": {}}, {}, {"fetch": image}, {}, OLD, "bob"))
+    other.begin(Release(0, {"services": {}}, {"fetch": image}, {}, OLD, "bob"))
     swarm.items["other_release_1"]["Spec"]["Labels"]["ai.sophia.mcp.outcome"] = records.DEPLOYED
     swarm.tagged[image] = built(image)
     assert prune(swarm, "mcp", 2, [], 0, check=False).images == []
@@ -107,7 +107,7 @@ def test_before_the_first_deploy_networks_stay(swarm: Any) -> None:
 
 def test_a_deploy_that_was_left_unfinished_is_finished_first(swarm: Any) -> None:
     deployed(swarm, "aaaaaaaaaaaa")
-    Releases(swarm, "mcp").begin(Release(0, {"services": {}}, {}, {}, {}, OLD, "ada"))
+    Releases(swarm, "mcp").begin(Release(0, {"services": {}}, {}, {}, OLD, "ada"))
     with pytest.raises(SwarmError, match="is not finished: nothing was removed"):
         prune(swarm, "mcp", 2, [], 0, check=False)
 

@@ -56,7 +56,6 @@ def none() -> Any:
         (swarm_lock, {"name": "f", "hours": -1.0}, "hours: -1.0: at least 0; 0 locks until the lock is freed"),
         (swarm_stack, {**DEPLOY, "keep": 1}, "keep: 1: at least 2, or there is nothing to go back to"),
         (swarm_prune, {"name": "f", "keep": 0}, "keep: 0: at least 2, or there is nothing to go back to"),
-        (swarm_stack, {**DEPLOY, "files": {"/a": "/none/b"}}, "files: /none/b: No such file or directory; write it before the stack is deployed"),
     ],
 )
 def test_what_is_refused(module: Any, params: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
