@@ -21,7 +21,11 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "operations.md"
 SOURCES = (
     "plugins/module_utils/_swarm/*.py",
+    "plugins/module_utils/_registry.py",
+    "plugins/module_utils/_access.py",
     "plugins/modules/swarm_*.py",
+    "plugins/modules/registry_*.py",
+    "plugins/modules/image_push.py",
     "plugins/action/swarm_*.py",
     "plugins/plugin_utils/_gate.py",
     "plugins/plugin_utils/_hooks.py",

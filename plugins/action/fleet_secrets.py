@@ -27,6 +27,16 @@ class ActionModule(ActionBase):
         except FleetError as error:
             return result | {"failed": True, "msg": str(error), "errors": error.errors}
         # Only what a service mounts becomes a Swarm secret.
-        used = task_vars["ansible_facts"]["fleet_plan"]["stack"]["secrets"]
-        named = {item["name"]: values[name] for name, item in used.items()}
-        return result | {"changed": False, "secrets": named, "_ansible_no_log": True}
+        plan = task_vars["ansible_facts"]["fleet_plan"]
+        registry = plan["registry"]
+        own, registrys = (
+            {item["name"]: values[name] for name, item in stack["secrets"].items()}
+            for stack in (plan["stack"], registry.get("stack") or {"secrets": {}})
+        )
+        return result | {
+            "changed": False,
+            "secrets": own,
+            "registry_secrets": registrys,
+            "registry_password": values.get(registry["password"], ""),
+            "_ansible_no_log": True,
+        }

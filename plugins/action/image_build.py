@@ -102,7 +102,7 @@ class ActionModule(ActionBase):
             return {"changed": False}
         remote = self._send(plan, images)
         slim = [
-            {key: image[key] for key in ("name", "ref", "needs", "servers")}
+            {key: image[key] for key in ("name", "ref", "remote", "needs", "servers")}
             | {"files": {"Dockerfile": image["files"]["Dockerfile"]} if image["name"] == "os" else {}}
             for image in images
         ]
@@ -114,6 +114,7 @@ class ActionModule(ActionBase):
             "base": plan["build"]["base"],
             "parallel": plan["build"]["parallel"],
             "archive": remote,
+            "docker_config": plan["registry"]["docker_config"],
         }
         answer = run_with_progress(self, MODULE, arguments, self._vars)
         if answer.get("failed"):

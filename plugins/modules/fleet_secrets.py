@@ -46,4 +46,12 @@ secrets:
   returned: success
   type: dict
   sample: {mcp_gateway_api_key_0a1b2c3d4e5f: the key}
+registry_secrets:
+  description: The same, of those that the fleet's own registry needs.
+  returned: success
+  type: dict
+registry_password:
+  description: Password of the registry; empty where none is needed.
+  returned: success
+  type: str
 """

@@ -15,6 +15,7 @@ description:
   - Images are named by their content, so an image that exists is never built again.
   - Lock files that the plan misses are resolved first, in a container of the builder image, and written beside the
     inventory.
+  - An image that another host pushed to the fleet's registry is taken from there.
   - Progress is shown while it runs. The contexts stay below O(build_dir) for reading and for building by hand.
 author:
   - Sophia AI (@sophia-ai)
@@ -67,6 +68,10 @@ options:
   archive:
     description: Tar archive of the contexts on the target; unpacked into O(build_dir).
     type: path
+  docker_config:
+    description: Directory of the credentials for the registry; empty where there is no registry.
+    type: path
+    default: ''
   progress_file:
     description: Where progress lines are appended.
     type: path
@@ -109,6 +114,7 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.docker_
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.errors import BuildError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.locks import resolve
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._progress import Progress
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._registry import Registry, RegistryError
 
 
 def unpack(archive: str, build_dir: str) -> None:
@@ -119,6 +125,13 @@ def unpack(archive: str, build_dir: str) -> None:
             shutil.rmtree(os.path.join(build_dir, top), ignore_errors=True)
         tar.extractall(build_dir, filter="data") if hasattr(tarfile, "data_filter") else tar.extractall(build_dir)
     os.unlink(archive)
+
+
+def _registry(docker_config: str) -> Registry | None:
+    try:
+        return Registry(docker_config) if docker_config else None
+    except RegistryError:  # what cannot be fetched is built
+        return None
 
 
 def run(module: AnsibleModule) -> dict[str, Any]:
@@ -146,7 +159,9 @@ def run(module: AnsibleModule) -> dict[str, Any]:
             for lock in params["locks"]
         }
         return result | {"locks": texts}
-    builder = Builder(docker, params["build_dir"], params["site"], params["base"], Progress(params["progress_file"]))
+    progress = Progress(params["progress_file"])
+    registry = _registry(params["docker_config"])
+    builder = Builder(docker, params["build_dir"], params["site"], params["base"], progress, registry)
     outcome = builder.build(missing, params["parallel"])
     reasons = [reason for reason in outcome.failed.values() if reason]
     if reasons:
@@ -168,6 +183,7 @@ def main() -> None:
             "operation": {"type": "str", "choices": ["missing", "lock", "build"], "default": "build"},
             "locks": {"type": "list", "elements": "dict", "default": [], "no_log": False},
             "archive": {"type": "path"},
+            "docker_config": {"type": "path", "default": ""},
             "progress_file": {"type": "path"},
         },
         supports_check_mode=True,

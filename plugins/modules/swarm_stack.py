@@ -160,6 +160,14 @@ options:
         release before restored.
     type: dict
     default: {}
+  docker_config:
+    description:
+      - Directory with credentials of registries, as M(sophia_ai.mcp_swarm.registry_access) keeps them.
+      - Where it is given, nodes get these credentials with each service (C(--with-registry-auth)), and on more than one
+        node every image is on each node that may run it before a service moves. A node that cannot pull is named, and
+        nothing is changed.
+    type: path
+    default: ''
   verify:
     description: Whether the fleet must answer calls before a release counts as deployed. Needs the fact C(fleet_plan).
     type: bool
@@ -400,7 +408,8 @@ def wish(params: dict[str, Any]) -> Wish:
     Raises:
         SwarmError: what is said of a canary makes no sense.
     """
-    keys = ("who", "why", "revision", "catalogue", "timeout", "settle", "keep", "only", "keep_images", "verification")
+    keys = ["who", "why", "revision", "catalogue", "timeout", "settle", "keep", "only", "keep_images", "verification"]
+    keys.append("docker_config")
     names = ("seconds", "calls", "errors", "latency", "inconclusive")
     terms = Terms(params["canary"], **{name: params[f"canary_{name}"] for name in names})
     trial.check(terms)
@@ -498,6 +507,7 @@ def main() -> None:
             "canary_latency": {"type": "float", "default": 1.5},
             "canary_inconclusive": {"type": "str", "choices": ["withdraw", "promote"], "default": "withdraw"},
             "hooks": {"type": "dict", "default": {}},
+            "docker_config": {"type": "path", "default": ""},
             "verify": {"type": "bool", "default": True},
             "verify_timeout": {"type": "int", "default": 60},
             "verification": {"type": "dict", "default": {}},
@@ -516,6 +526,8 @@ def main() -> None:
         module.fail_json(msg=f"keep: {module.params['keep']}: at least 2, or there is nothing to go back to")
     try:
         swarm = Swarm()
+        if module.params["docker_config"] and not (leaving or module.check_mode):  # in check mode nobody has written it
+            swarm.take_credentials(module.params["docker_config"])
         result = (absent if leaving else deploy)(module, swarm)
         for problem in result.get("hook_problems", []):
             module.warn(problem)

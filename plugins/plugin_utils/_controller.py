@@ -17,6 +17,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.compile import compile_fleet
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.facts import Facts, Host
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.registry import AUTHORITY as REGISTRY_AUTHORITY
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validate import (
     AUTHORITY,
     BUILT_IN_SECRETS,
@@ -27,6 +28,8 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _pem
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE_TREES = ("services/runtime", "services/gateway", "services/autoscaler")
+# Certificates that the controller issues: made anew when less than a third of their time is left.
+CERTIFICATE_DAYS, RENEW_DAYS = 720, 240
 # Of a project, at its top: a package of the application may well be called build.
 SKIPPED_DIRECTORIES = {"tests", "bench", "build", "dist"}
 
@@ -80,8 +83,28 @@ class Controller:
             api_key_file=str(self._secret_file("gateway_api_key", fleet["secrets"])),
             ca_file=str(self._ca_file),
             hosts=hosts,
+            registry_authority=self._registry_authority(fleet, resolve_secrets),
         )
         return compile_fleet(catalogue, settings, facts)
+
+    def _registry_authority(self, fleet: Mapping[str, Any], resolve_secrets: bool) -> str:
+        """What nodes are to trust at the registry, as PEM; empty where they need to trust nothing more.
+
+        Raises:
+            FleetError: the file that the settings name is no certificate.
+        """
+        registry = fleet["registry"]
+        if registry["kind"] == "swarm" and resolve_secrets:
+            return _pem.certificates(self._secret_value(REGISTRY_AUTHORITY, fleet["secrets"][REGISTRY_AUTHORITY]))
+        if registry["kind"] != "external" or not registry["ca_file"]:
+            return ""
+        where = f"mcp_fleet.registry.ca_file: {registry['ca_file']}"
+        try:
+            return _pem.certificates(self.path(registry["ca_file"]).read_text("utf-8"))
+        except OSError as error:
+            raise FleetError([f"{where}: {error.strerror}; correct the path"]) from error
+        except ValueError as error:
+            raise FleetError([f"{where}: holds no certificate that can be read; give it as PEM"]) from error
 
     @property
     def _ca_file(self) -> Path:
@@ -125,7 +148,10 @@ class Controller:
         errors: list[str] = []
         for name, source in sources.items():
             try:
-                values[name] = self._secret_value(name, source)
+                if issue := source.get("certificate"):
+                    values[name] = self._certificate(name, values[issue["authority"]], issue["names"])
+                else:
+                    values[name] = self._secret_value(name, source)
             except LookupError as error:
                 errors.append(f"mcp_fleet.secrets.{name}{error.args[0]}")
         if errors:
@@ -155,6 +181,16 @@ class Controller:
         kept = self.state_dir / "secrets" / name
         if not kept.exists():
             self._keep(kept, _generated(source.get("generate") or {}))
+        return kept.read_text("utf-8")
+
+    def _certificate(self, name: str, authority: str, names: Sequence[str]) -> str:
+        """A server's certificate with its key, kept until it nears its end."""
+        kept = self.state_dir / "secrets" / name
+        if not kept.exists() or not _pem.serves(kept.read_text("utf-8"), authority, names, RENEW_DAYS):
+            try:
+                self._keep(kept, _pem.new_certificate(authority, names, CERTIFICATE_DAYS))
+            except (ValueError, TypeError, IndexError) as error:
+                raise LookupError(f": {error}; its authority must be a certificate and its key, as PEM") from error
         return kept.read_text("utf-8")
 
     @staticmethod

@@ -15,6 +15,7 @@ from typing import Any
 
 try:
     from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -68,6 +69,59 @@ def new_authority(name: str, days: int) -> str:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return (certificate.public_bytes(serialization.Encoding.PEM) + private).decode()
+
+
+def new_certificate(authority: str, names: Sequence[str], days: float) -> str:
+    """A server's certificate of an authority of ours, then its key (ECDSA, P-256).
+
+    Args:
+        authority: its certificate and key, as ``new_authority`` makes them.
+        names: host names and addresses of the server; the first is the common name.
+        days: how long it is valid; no longer than the authority is.
+    """
+    issuer = x509.load_pem_x509_certificates(authority.encode())[0]
+    signer: Any = serialization.load_pem_private_key(
+        authority[authority.index("-----BEGIN PRIVATE KEY") :].encode(), None
+    )
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, names[0])]))
+        .issuer_name(issuer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - SLACK)
+        .not_valid_after(min(now + datetime.timedelta(days=days), issuer.not_valid_after_utc))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+        .sign(signer, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return (certificate.public_bytes(serialization.Encoding.PEM) + private).decode()
+
+
+def _general_name(name: str) -> Any:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def serves(text: str, authority: str, names: Sequence[str], days: int) -> bool:
+    """Whether a certificate is one of an authority for these names, and will be for so many days."""
+    try:
+        mine = x509.load_pem_x509_certificates(text.encode())[0]
+        mine.verify_directly_issued_by(x509.load_pem_x509_certificates(authority.encode())[0])
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    has, addresses = _names(mine)
+    there = all(_covered(name, has, addresses) for name in names)
+    return there and mine.not_valid_after_utc > datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
 
 
 def certificates(text: str) -> str:

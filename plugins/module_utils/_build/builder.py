@@ -15,7 +15,7 @@ from typing import Any
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.docker_cli import Docker, explain, tail
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.errors import BuildError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.root import root_image
-
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._registry import Registry, RegistryError
 
 @dataclass
 class Outcome:
@@ -35,11 +35,19 @@ class Builder:
             ``ca_file``, a path on this host.
         base: ``auto``, ``pull`` or ``bootstrap``.
         progress: takes lines for people.
+        registry: where another host may have pushed an image already; None where there is none.
     """
 
     def __init__(
-        self, docker: Docker, build_dir: str, site: Mapping[str, str], base: str, progress: Callable[[str], None]
+        self,
+        docker: Docker,
+        build_dir: str,
+        site: Mapping[str, str],
+        base: str,
+        progress: Callable[[str], None],
+        registry: Registry | None = None,
     ) -> None:
+        self.registry = registry
         self.docker = docker
         self.build_dir = build_dir
         self.site = site
@@ -82,7 +90,22 @@ class Builder:
         self._one(image)
         return time.monotonic() - start
 
+    def _fetched(self, image: dict[str, Any]) -> bool:
+        """Whether the registry had an image; one that cannot be asked has none: then it is built."""
+        if self.registry is None:
+            return False
+        try:
+            if not self.registry.digest(image["remote"]):
+                return False
+            self.registry.pull(image["remote"], image["ref"])
+        except RegistryError:
+            return False
+        self.progress(f"{image['name']}: the registry had it")
+        return True
+
     def _one(self, image: dict[str, Any]) -> None:
+        if self._fetched(image):
+            return
         context = os.path.join(self.build_dir, image["name"])
         arguments = ["build", "--progress=plain", "--tag", image["ref"]]
         for argument in ("pypi_index", "npm_registry", "debian_mirror"):

@@ -13,6 +13,7 @@ from .facts import Facts
 from .gateway_config import PORT, gateway_config
 from .images import content_digest, plan_images
 from .placing import constraints, manager_warnings
+from .registry import plan_registry
 from .scaling import autoscaler_config, first_replicas, scaled
 from .schema import TIERS
 from .stack import LABEL, stack
@@ -37,7 +38,7 @@ def compile_fleet(catalogue: Any, settings: Any, facts: Facts) -> dict[str, Any]
     entries, fleet = validate(catalogue, settings, facts.gpu_nodes, facts.hosts)
     name = fleet["name"]
     images, missing_locks = plan_images(entries, fleet, facts)
-    refs = {image["name"]: image["ref"] for image in images}
+    refs = {image["name"]: image["remote"] for image in images}
     servers = [
         _server(entry, refs, name, facts.gpu_nodes)
         | {"constraints": constraints(entry, fleet["data_node"], facts.hosts)}
@@ -71,6 +72,9 @@ def compile_fleet(catalogue: Any, settings: Any, facts: Facts) -> dict[str, Any]
         "paths": paths,
         "site": fleet["site"],
         "build": fleet["images"],
+        "registry": plan_registry(
+            fleet, LABEL, {image["name"]: image["ref"] for image in images}, objects, facts.registry_authority
+        ),
         "images": images,
         "missing_locks": missing_locks,
         "secrets": secrets,

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from . import edge
+from . import edge, registry
 
 PYTHON_IMAGE = (
     "docker.io/library/python:3.13-slim-trixie@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6bc9d40e4bb5ebe652c00285"
@@ -214,6 +214,25 @@ HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 \\
 """
     files = {"Dockerfile": dockerfile, "edge": edge.SERVE, "edge-config": edge.CONFIGURE}
     return _image("edge", ["os", "builder"], "service", files)
+
+
+def registry_image(refs: Mapping[str, str]) -> dict[str, Any]:
+    """The registry of Debian's package, and what serves and cleans it."""
+    dockerfile = f"""# The fleet's own registry.
+FROM {refs["os"]}
+{SITE_ARGS}
+{NETWORK_RUN} apt-install docker-registry apache2-utils
+COPY config.yml read-only.yml /etc/mcp-registry/
+COPY --chmod=0755 registry registry-collect registry-health /usr/local/bin/
+RUN install -d -o {UID} -g {UID} {registry.DATA} && docker-registry --version
+{labels("mcp-swarm registry", {})}
+USER {UID}:{UID}
+EXPOSE {registry.PORT}
+ENTRYPOINT ["/usr/bin/tini", "--"]
+CMD ["registry"]
+HEALTHCHECK --interval=10s --timeout=15s --start-period=30s --retries=3 CMD ["registry-health"]
+"""
+    return _image("registry", ["os"], "service", {"Dockerfile": dockerfile, **registry.FILES})
 
 
 def server_json(server: Mapping[str, Any]) -> str:

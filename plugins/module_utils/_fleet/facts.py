@@ -39,6 +39,7 @@ class Facts:
         api_key_file: where the controller keeps the gateway's API key.
         ca_file: where the controller keeps the certificate of the fleet's own authority.
         hosts: the inventory's nodes, managers first.
+        registry_authority: certificate of the registry's authority that nodes are to trust, as PEM.
     """
 
     locks: Mapping[str, str] = field(default_factory=dict)
@@ -49,3 +50,4 @@ class Facts:
     api_key_file: str = ""
     ca_file: str = ""
     hosts: Sequence[Host] = ()
+    registry_authority: str = ""

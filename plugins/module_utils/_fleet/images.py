@@ -25,7 +25,8 @@ def content_digest(value: Any) -> str:
 class _Assembly:
     """Images in the order of their needs; a change of one changes the references of all that build on it."""
 
-    def __init__(self, site: Mapping[str, str]) -> None:
+    def __init__(self, site: Mapping[str, str], address: str) -> None:
+        self._address = address
         # Where packages come from is not part of the content, except the mirror that a base is made of.
         self._args = {"debian_mirror": site["debian_mirror"]}
         self.images: list[dict[str, Any]] = []
@@ -39,6 +40,8 @@ class _Assembly:
             "args": self._args if image["kind"] == "base" else {},
         }
         image["ref"] = f"{PREFIX}/{image['name']}:{content_digest(content)[:12]}"
+        # Where an image is kept is not part of its content either.
+        image["remote"] = f"{self._address}/{image['ref']}" if self._address else image["ref"]
         self.refs[image["name"]] = image["ref"]
         self.images.append(image)
 
@@ -57,13 +60,15 @@ def plan_images(
     errors: list[str] = []
     missing: list[str] = []
     locking: dict[str, tuple[str, dict[str, Any]]] = {}
-    assembly = _Assembly(fleet["site"])
+    assembly = _Assembly(fleet["site"], fleet["registry"]["address"])
     assembly.add(dockerfiles.os_image())
     assembly.add(dockerfiles.builder_image(assembly.refs))
     assembly.add(dockerfiles.runtime_python_image(assembly.refs, facts.trees["services/runtime"]))
     assembly.add(dockerfiles.runtime_node_image(assembly.refs))
     assembly.add(dockerfiles.gateway_image(assembly.refs, facts.trees["services/gateway"]))
     assembly.add(dockerfiles.edge_image(assembly.refs))
+    if fleet["registry"]["kind"] == "swarm":
+        assembly.add(dockerfiles.registry_image(assembly.refs))
     if any(server["scale"] for server in servers):
         assembly.add(dockerfiles.autoscaler_image(assembly.refs, facts.trees["services/autoscaler"]))
     for index, server in enumerate(servers):

@@ -16,6 +16,8 @@ HEADER_NAME = r"[A-Za-z0-9-]+"
 # A name, an IPv4 address, or what may be an IPv6 address.
 HOST = r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9])?|(?=.*:)[0-9A-Fa-f:.]+"
 TIERS = ("edge", "backend", "egress", "control")
+# A registry's host is told from a path by its dot or port (github.com/distribution/reference).
+REGISTRY = r"(?=localhost|[^/]*[.:])[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*"
 # Debian policy, 5.6.7; an exact version may follow. Names end up in a shell's line, so nothing else may pass.
 DEBIAN_PACKAGE = r"[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+:~-]+)?"
 LAST_PORT = 65535
@@ -353,6 +355,37 @@ FLEET: Mapping[str, Key] = {
                 default="auto",
             ),
             "parallel": Key("int", "Images built side by side.", default=4, minimum=1),
+        },
+        default={},
+    ),
+    "registry": Key(
+        "object",
+        "Where nodes get their images from.",
+        keys={
+            "kind": _text(
+                "none: images lie on the one node, or are brought to nodes by other means; swarm: the fleet runs one;"
+                " external: another one; auto: swarm where the inventory has several nodes, else none.",
+                choices=("auto", "none", "swarm", "external"),
+                default="auto",
+            ),
+            "port": Key("int", "With swarm: its port on its node.", default=5000, minimum=1, maximum=LAST_PORT),
+            "node": _text(
+                "With swarm: the manager (a host of the inventory) that keeps it. Without it where it is, at first the"
+                " manager that builds.",
+                default="",
+            ),
+            "address": _text(
+                "With external: host, port where it is not 443, and what precedes images' names; over TLS.",
+                default="",
+                pattern=REGISTRY,
+                hint="write host[:port][/path], such as registry.example.com/team, without https://",
+            ),
+            "username": _text("With external: who pushes and pulls; empty where anybody may.", default=""),
+            "password": _text("With external: the secret (a key of secrets) with the password.", default=""),
+            "ca_file": _text(
+                "With external: the authority of its certificate, a file on the controller; empty for public ones.",
+                default="",
+            ),
         },
         default={},
     ),

@@ -17,6 +17,7 @@ from typing import Any
 from .edge import is_address
 from .facts import Host
 from .placing import placing_rules
+from .registry import own_secrets, registry_rules, settle
 from .scaling import scale_rules
 from .schema import FLEET, SECRET, SERVER, TIERS, Key
 
@@ -28,7 +29,7 @@ AUTHORITY = "edge_ca"
 # A server's service and image are named after it; these are the fleet's own.
 OWN_NAMES = {
     **dict.fromkeys(("gateway", "edge", "edge-config", "autoscaler", "docker-proxy"), "service"),
-    **dict.fromkeys(("os", "builder", "runtime-python", "runtime-node"), "image"),
+    **dict.fromkeys(("os", "builder", "runtime-python", "runtime-node", "registry"), "image"),
 }
 # What a volume must not hide in a server's container.
 NEEDED_PATHS = ("/tmp", "/run/secrets", "/etc/mcp", "/opt/mcp", "/opt/server")
@@ -255,10 +256,14 @@ def validate(
     errors: list[str] = []
     fleet = _value(settings or {}, Key("object", keys=FLEET), "mcp_fleet", errors)
     fleet = fleet or _object({}, FLEET, "mcp_fleet", [])
+    registry_rules(fleet, [host.name for host in hosts if host.manager], errors)
+    settle(fleet["registry"], str(fleet["name"]), len(hosts))
     own = dict.fromkeys(BUILT_IN_SECRETS, False) | ({AUTHORITY: True} if fleet["edge"]["tls"] == "internal" else {})
     for name, authority in own.items():
         if name not in fleet["secrets"]:
             fleet["secrets"][name] = _object({"generate": {"authority": authority}}, SECRET.keys, "", [])
+    for name, source in own_secrets(fleet["registry"], fleet["name"]).items():
+        fleet["secrets"].setdefault(name, source)
     if not isinstance(catalogue, (list, tuple)) or not catalogue:
         errors.append(f"mcp_servers: {_shown(catalogue)} is not a list with at least one server")
         catalogue = []

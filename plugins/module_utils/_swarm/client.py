@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._process import run
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._registry import RegistryError, credentials_file
 
 LABEL = "ai.sophia.mcp"
 # Configs that hold what a deploy knows (releases, the lock) carry this label with their kind; pruning spares them.
@@ -69,6 +70,7 @@ class Api:
     def __init__(self) -> None:
         self._version: str | None = None
         self._client: Any = None
+        self.docker_config = ""
 
     def __getattr__(self, name: str) -> Any:
         return partial(self._read, name) if name in READS else getattr(self._sdk(), name)
@@ -81,6 +83,8 @@ class Api:
                 raise missing(error) from error
             # Of a known version it asks nothing when it is made: an engine that is away shows when it is used.
             self._client = docker.APIClient(f"unix://{SOCKET}", self._version or "auto", TIMEOUT_SECONDS)
+            if self.docker_config:
+                self._client.reload_config(dockercfg_path=credentials_file(self.docker_config))
         return self._client
 
     def _read(self, name: str, **query: Any) -> Any:
@@ -144,6 +148,18 @@ class Swarm:
         if not (info.get("Swarm") or {}).get("ControlAvailable"):
             raise NoManager(f"{info.get('Name')} is no Swarm manager; run the provision playbook first")
         self.node_id: str = info["Swarm"]["NodeID"]
+
+    def take_credentials(self, docker_config: str) -> None:
+        """Use the registries' credentials in a directory.
+
+        Raises:
+            SwarmError: there are none.
+        """
+        try:
+            credentials_file(docker_config)
+        except RegistryError as error:
+            raise SwarmError(str(error)) from error
+        self.api.docker_config = docker_config
 
     def services(self, stack: str) -> dict[str, Any]:
         """The services of a stack by full name, each with its ``ServiceStatus``."""

@@ -6,9 +6,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._registry import (
+    content_name,
+    explain,
+    host_of,
+    own_name,
+    parts,
+)
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import Swarm, SwarmError
 
 # Images that the fleet builds are named by their content: the tag is a digest.
@@ -16,7 +23,7 @@ CONTENT_TAG = re.compile(r":[0-9a-f]{12}$")
 
 
 def pinned(swarm: Swarm, images: dict[str, str]) -> dict[str, str]:
-    """Service to its image by content: a content-named tag as it is, any other with its digest.
+    """Service to its image by content: with its digest, or where no registry has it by its content-named tag.
 
     Args:
         swarm: the manager.
@@ -26,8 +33,12 @@ def pinned(swarm: Swarm, images: dict[str, str]) -> dict[str, str]:
         SwarmError: naming each service whose image is nowhere or has no digest, and what to do.
     """
     found: dict[str, str] = {}
-    here = {tag for image in swarm.api.images() for tag in image.get("RepoTags") or []}
-    answers = {image: image for image in images.values() if image in here and CONTENT_TAG.search(image)}
+    here = {tag: image for image in swarm.api.images() for tag in image.get("RepoTags") or []}
+    answers = {
+        image: pin
+        for image in images.values()
+        if image in here and CONTENT_TAG.search(image) and (pin := _known(image, here[image]))
+    }
     problems = []
     for service, image in sorted(images.items()):
         try:
@@ -49,28 +60,55 @@ def _pin(swarm: Swarm, image: str) -> str:
         _present(swarm, image)
         return image
     if CONTENT_TAG.search(image):
-        _present(swarm, image)
-        return image
+        return _content(swarm, image)
     try:
         # The registry first: the tag may have moved since this node pulled it.
         return f"{image}@{swarm.api.inspect_distribution(image)['Descriptor']['digest']}"
     except (APIError, DockerException) as error:
         said = getattr(error, "explanation", None) or str(error)
     try:
-        digests = swarm.api.inspect_image(image).get("RepoDigests") or []
+        there = swarm.api.inspect_image(image)
     except (ImageNotFound, NotFound):
         raise SwarmError(
             f"the image {image} is not on this manager, and its registry does not give it: {said};"
             " correct source.image in mcp_servers, or log in to the registry"
         ) from None
-    repository = re.sub(r":[^/:]*$", "", image)
-    for digest in digests:
-        if digest.split("@")[0] == repository:
-            return f"{image}@{digest.split('@')[1]}"
+    if digest := _digest(image, there):
+        return f"{image}@{digest}"
     raise SwarmError(
         f"the image {image} has no digest: it was built here under a tag that can move, and its registry does not"
         f" know it: {said}; push it, or name it by its digest"
     )
+
+
+def _digest(image: str, there: Mapping[str, Any]) -> str:
+    """The digest that an image's registry gave this node for it; empty where it gave none."""
+    repository = parts(image)[0]
+    digests = there.get("RepoDigests") or []
+    return next((digest.split("@")[1] for digest in digests if digest.split("@")[0] == repository), "")
+
+
+def _known(image: str, there: Mapping[str, Any]) -> str:
+    """A content-named image that is here, as it is pinned; empty where its registry is to be asked.
+
+    What is in a registry gets its digest: a node that has it by that asks nobody.
+    """
+    digest = _digest(image, there)
+    return f"{image}@{digest}" if digest else "" if host_of(image) else image
+
+
+def _content(swarm: Swarm, image: str) -> str:
+    """The same of one of which this node does not know enough."""
+    from docker.errors import APIError, DockerException
+
+    if not host_of(image):
+        _present(swarm, image)
+        return image
+    try:
+        return f"{image}@{swarm.api.inspect_distribution(image)['Descriptor']['digest']}"
+    except (APIError, DockerException) as error:
+        said = getattr(error, "explanation", None) or str(error)
+        raise SwarmError(f"the image {image}: {explain(str(said))}") from None
 
 
 def _present(swarm: Swarm, image: str) -> None:
@@ -101,14 +139,18 @@ def prune_images(swarm: Swarm, dropped: Iterable[str], kept: Iterable[str]) -> l
     """
     from docker.errors import APIError
 
-    wanted = set(kept) | service_images(swarm)
+    wanted = {content_name(image) for image in {*kept, *service_images(swarm)}}
     removed = []
-    for image in sorted(set(dropped) - wanted):
-        try:
-            swarm.api.remove_image(image, noprune=True)
-        except APIError:  # a container uses it, or it is gone: either is right
+    for image in sorted({image.partition("@")[0] for image in dropped}):
+        if content_name(image) in wanted:
             continue
-        removed.append(image)
+        # Under its name in the registry, and under the one that it was built by here.
+        for name in sorted({image, own_name(image)} - {""}):
+            try:
+                swarm.api.remove_image(name, noprune=True)
+            except APIError:  # a container uses it, or it is gone: either is right
+                continue
+            removed.append(name)
     return removed
 
 

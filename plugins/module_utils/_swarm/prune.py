@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._registry import content_name, parts
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import (
     LABEL,
     RECORD,
@@ -101,13 +102,20 @@ def prune_node(api: Any, kept: Iterable[str], seconds: float, check: bool) -> li
     from docker.errors import APIError
 
     kept = set(kept)
-    kept |= {ref.replace(OS, ROOT) for ref in kept}
+    names = {content_name(ref) for ref in kept}
+    names |= {name.replace(OS, ROOT) for name in names}
+    # What a node pulled may have no name but its digest's.
+    digests = {f"{parts(ref)[0]}@{parts(ref)[2]}" for ref in kept}
     used = {container["ImageID"] for container in api.containers(all=True)}
     removed: list[str] = []
     for image in [*api.images(filters={"label": BUILT}), *api.images(filters={"reference": f"{ROOT}*"})]:
         if image["Id"] in used or time.time() - image["Created"] < seconds:
             continue
-        for ref in sorted(set(image.get("RepoTags") or []) - kept - set(removed)):
+        tags = {tag for tag in image.get("RepoTags") or [] if not tag.startswith("<none>")}
+        gone = {tag for tag in tags if content_name(tag) not in names}
+        if not tags and not digests.intersection(image.get("RepoDigests") or []):
+            gone = set(image.get("RepoDigests") or [])
+        for ref in sorted(gone - set(removed)):
             if not check:
                 try:
                     api.remove_image(ref, noprune=True)

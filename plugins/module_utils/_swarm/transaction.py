@@ -21,6 +21,7 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import trial as trials
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import Swarm, SwarmError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import ended, settle, watch
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.distribution import distribute
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.hooks import HookFailed, Hooks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.images import images_of, pinned, prune_images
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.judging import Terms
@@ -68,6 +69,7 @@ class Wish:
         keep_images: images that stay even if no release names them.
         trial: whether a changed server's new version is tried beside the old one before it is updated.
         terms: the share of the calls that it takes then, and how it is judged.
+        docker_config: directory with credentials of registries, which nodes are given to pull; empty for none.
     """
 
     document: dict[str, Any]
@@ -84,6 +86,7 @@ class Wish:
     keep_images: list[str] = field(default_factory=list)
     trial: bool = True
     terms: Terms = field(default_factory=Terms)
+    docker_config: str = ""
 
 
 @dataclass
@@ -250,6 +253,7 @@ class Transaction:
     def _carry_out(self, lock: Lock, releases: Releases, plan: Plan, wish: Wish) -> dict[str, Any]:
         start = time.monotonic()
         before = releases.current
+        self._distribute(plan, before, wish, lock)
         release = releases.begin(plan.release)
         touched = {change.service for change in plan.changes}
         self.hooks.facts |= {"MCP_RELEASE": str(release.number), "MCP_CHANGED": " ".join(sorted(touched))}
@@ -258,7 +262,7 @@ class Transaction:
             tried = self._try(release, before, wish, lock)
             self.hooks.run("before_apply")
             applied = True
-            converged = self._put(release, before, wish.timeout, lock)
+            converged = self._put(release, before, wish, lock)
             known = ended(self.swarm, self.fleet)
             board.refresh(self.swarm, self.fleet)
             self.hooks.run("after_apply")
@@ -332,7 +336,7 @@ class Transaction:
         silent = self._why_silent(before, servers)
         if silent and wish.terms.share:
             raise trials.TrialFailed([f"canary: {wish.terms.share:g} %: nobody can judge it: {silent}; deploy without"])
-        trial = trials.Trial(self.swarm, self.fleet, self.say, lock.check, self.ask)
+        trial = trials.Trial(self.swarm, self.fleet, self.say, lock.check, self.ask, wish.docker_config)
         waits = trials.Waits(wish.timeout, wish.settle, wish.terms)
         with self.hooks.stage("trial"):
             tried = trial.run(release.document, names, question, silent, waits)
@@ -348,13 +352,26 @@ class Transaction:
         away = [part for part in ("gateway", "edge") if not _is_up(live.get(f"{self.fleet}_{part}", {}))]
         return f"{' and '.join(away)} of what serves {'are' if away[1:] else 'is'} not up" if away else ""
 
-    def _put(self, release: Release, before: Release | None, timeout: float, lock: Lock) -> dict[str, float]:
+    def _distribute(self, plan: Plan, before: Release | None, wish: Wish, lock: Lock) -> None:
+        """Have the images of what will move on every node that may run them.
+
+        Raises:
+            SwarmError: a node cannot have one; nothing was changed.
+        """
+        if not wish.docker_config:
+            return
+        document = plan.release.document
+        old: dict[str, Any] = before.document if before else {"services": {}}
+        moving = [n for n, service in document["services"].items() if _place(service) != _place(old["services"].get(n))]
+        distribute(self.swarm, self.fleet, document, old, moving, wish.timeout, self.say, lock.check)
+
+    def _put(self, release: Release, before: Release | None, wish: Wish, lock: Lock) -> dict[str, float]:
         """Bring a release's services to life."""
         lock.check()
         stamps = {name: item["UpdatedAt"] for name, item in self.swarm.services(self.fleet).items()}
         stacks.write_file(self.stack_file, stacks.document(release.document))
-        stacks.apply(self.fleet, self.stack_file)
-        converged, failures = watch(self.swarm, self.fleet, stamps, timeout, self.say, lock.check)
+        stacks.apply(self.fleet, self.stack_file, wish.docker_config)
+        converged, failures = watch(self.swarm, self.fleet, stamps, wish.timeout, self.say, lock.check)
         if failures:
             raise NotUp(failures)
         return converged
@@ -377,7 +394,7 @@ class Transaction:
             )
         self.say(f"going back to {before}")
         try:
-            self._put(before, None, wish.timeout, lock)
+            self._put(before, None, wish, lock)
         except (NotUp, SwarmError) as error:
             services = self.swarm.services(self.fleet)
             up = sum(1 for s in services.values() if _is_up(s))
@@ -404,7 +421,7 @@ class Transaction:
             self.recovered = f"{dead} was left unfinished; restored {serves} first"
             self.say(f"{dead} was left unfinished: restoring {serves}")
             try:
-                self._put(serves, None, wish.timeout, lock)
+                self._put(serves, None, wish, lock)
             except NotUp as error:  # the deploy that follows may be what repairs it
                 self.recovered = f"{dead} was left unfinished, and {serves} does not come up any more: {error}"
         self.say(self.recovered)
@@ -511,6 +528,12 @@ def drift(fleet: str, release: Release | None, live: dict[str, dict[str, Any]]) 
 def _digests(fleet: str, document: dict[str, Any], live: dict[str, dict[str, Any]]) -> dict[str, str]:
     services = {f"{fleet}_{name}": service for name, service in document["services"].items()}
     return {name: stacks.digest(item, diff.scale(services.get(name, {})) is not None) for name, item in live.items()}
+
+
+def _place(service: dict[str, Any] | None) -> Any:
+    """What decides on which nodes an image is needed."""
+    placement = ((service or {}).get("deploy") or {}).get("placement") or {}
+    return (service or {}).get("image"), placement.get("constraints")
 
 
 def _replicas(service: dict[str, Any]) -> int | None:

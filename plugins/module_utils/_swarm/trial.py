@@ -183,9 +183,13 @@ class Trial:
         say: takes progress lines.
         alive: called at each look; raises where the deploy is to end.
         ask: asks whoever deploys to call the fleet; None where nobody is there.
+        docker_config: directory with credentials of registries, which nodes are given to pull; empty for none.
     """
 
-    def __init__(self, swarm: Swarm, fleet: str, say: Say, alive: Callable[[], None], ask: Ask | None) -> None:
+    def __init__(
+        self, swarm: Swarm, fleet: str, say: Say, alive: Callable[[], None], ask: Ask | None, docker_config: str = ""
+    ) -> None:
+        self._docker_config = docker_config
         self._swarm, self._fleet, self._say, self._alive, self._ask = swarm, fleet, say, alive, ask
         self._number = int(time.time() * 1000)
 
@@ -210,7 +214,7 @@ class Trial:
             with tempfile.NamedTemporaryFile("w", suffix=".yml", encoding="utf-8") as file:
                 file.write(stacks.document(document_of(self._fleet, document, names)))
                 file.flush()
-                stacks.apply(stack_of(self._fleet), file.name)
+                stacks.apply(stack_of(self._fleet), file.name, self._docker_config)
             if not why_silent:
                 self._post(question, 0.0, wait)
             dummy, failures = watch(self._swarm, stack_of(self._fleet), {}, wait.timeout, self._say, self._alive)

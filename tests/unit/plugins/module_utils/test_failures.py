@@ -41,7 +41,7 @@ class World:
         self.failures: list[list[str]] = []
         self.transaction = Transaction(swarm, "mcp", str(directory / "stack.yml"), self.said.append, None)
 
-    def apply(self, dummy: str, path: str) -> None:
+    def apply(self, dummy: str, path: str, docker_config: str) -> None:
         self.applied.append(json.loads(Path(path).read_text("utf-8").partition("\n")[2]))
 
     def watch(self, *dummy: Any) -> tuple[dict[str, float], list[str]]:

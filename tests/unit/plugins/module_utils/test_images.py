@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import SwarmError
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.images import pinned
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.images import pinned, prune_images
 from ansible_collections.sophia_ai.mcp_swarm.tests.unit.plugins.module_utils.swarm_double import IMAGE, Double
 
 ONE, OTHER = "sha256:" + "1" * 64, "sha256:" + "2" * 64
@@ -60,3 +60,29 @@ def test_what_is_nowhere_is_refused_by_service(swarm: Any) -> None:
 def test_a_tag_that_can_move_and_has_no_digest_is_refused(swarm: Any) -> None:
     swarm.tagged["mine:latest"] = {"RepoTags": ["mine:latest"], "RepoDigests": []}
     assert "has no digest: it was built here under a tag that can move" in refusal(swarm, "mine:latest")
+
+
+OURS = "mcp-registry:5000/mcp-swarm/time:0123456789ab"
+
+
+def test_what_is_in_the_registry_is_pinned_by_the_digest_that_it_was_pushed_or_pulled_by(swarm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    swarm.tagged["i"] = {"RepoTags": [IMAGE, OURS], "RepoDigests": [f"x/y@{OTHER}", f"{OURS.rpartition(':')[0]}@{ONE}"]}
+    monkeypatch.setattr(swarm, "inspect_distribution", lambda image: pytest.fail("the list tells it"))
+    assert pinned(swarm, {"time": OURS}) == {"time": f"{OURS}@{ONE}"}
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_one_of_which_this_manager_knows_no_digest_is_asked_of_the_registry(swarm: Any, here: bool) -> None:
+    if here:  # tagged, and not pushed yet by this one
+        swarm.tagged["i"] = {"RepoTags": [IMAGE, OURS], "RepoDigests": []}
+    swarm.digests[OURS] = ONE
+    assert pinned(swarm, {"time": OURS}) == {"time": f"{OURS}@{ONE}"}
+    del swarm.digests[OURS]
+    assert f"service time: the image {OURS}: the registry refuses these credentials; " in refusal(swarm, OURS)
+
+
+def test_pruning_goes_by_content_in_whichever_registry_it_is(swarm: Any) -> None:
+    swarm.live.clear()
+    gone = "mcp-registry:5000/mcp-swarm/fetch:aaaaaaaaaaaa"
+    removed = prune_images(swarm, [f"{OURS}@{ONE}", f"{gone}@{OTHER}"], [IMAGE])
+    assert removed == [gone, "mcp-swarm/fetch:aaaaaaaaaaaa"]

@@ -123,3 +123,19 @@ def test_a_node_keeps_what_it_is_told_and_what_it_uses(swarm: Any) -> None:
     swarm.images = lambda filters: roots if "reference" in filters else lists()
     removed = prune_node(swarm, ["mcp-swarm/os:111111111111"], 0, check=False)
     assert removed == ["mcp-swarm/old:222222222222", "mcp-swarm/root:444444444444"]
+
+
+def test_images_of_a_registry_are_kept_by_their_content_and_by_their_digest(swarm: Any) -> None:
+    one, other = "sha256:" + "1" * 64, "sha256:" + "2" * 64
+    place = "mcp-registry:5000/mcp-swarm/time"
+    untagged = built("<none>:<none>") | {"RepoDigests": [f"{place}@{one}"]}
+    old = built("<none>:<none>") | {"Id": "old", "RepoDigests": [f"{place}@{other}"]}
+    both = built("mcp-swarm/fetch:111111111111", "mcp-registry:5000/mcp-swarm/fetch:111111111111")
+    gone = built("mcp-swarm/fetch:222222222222", "mcp-registry:5000/mcp-swarm/fetch:222222222222")
+    swarm.tagged = {"a": untagged, "b": old, "c": both, "d": gone}
+    kept = [f"{place}:333333333333@{one}", "mcp-swarm/fetch:111111111111"]
+    assert prune_node(swarm, kept, 0, check=False) == [
+        "mcp-registry:5000/mcp-swarm/fetch:222222222222",
+        f"{place}@{other}",
+        "mcp-swarm/fetch:222222222222",
+    ]

@@ -33,7 +33,7 @@ def archive(path: Path, **files: str) -> str:
 
 def module(check: bool = False, **params: Any) -> Any:
     given = {"images": IMAGES, "operation": "build", "archive": None, "build_dir": "/none", "site": {}, "base": "pull"}
-    return SimpleNamespace(params={**given, "parallel": 2, "progress_file": None, **params}, check_mode=check)
+    return SimpleNamespace(params={**given, "parallel": 2, "progress_file": None, "docker_config": "", **params}, check_mode=check)
 
 
 @pytest.fixture
