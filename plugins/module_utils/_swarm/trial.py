@@ -31,7 +31,6 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.converg
     ENDED,
     Verdict,
     describe,
-    ended,
     settle,
     watch,
 )
@@ -219,7 +218,6 @@ class Trial:
                 self._post(question, 0.0, wait)
             dummy, failures = watch(self._swarm, stack_of(self._fleet), {}, wait.timeout, self._say, self._alive)
             self._fail(failures)
-            known = ended(self._swarm, stack_of(self._fleet))
             if why_silent:
                 tried.words.append(f"{', '.join(names)}: tried without calls: {why_silent}")
                 self._say(tried.words[-1])
@@ -229,7 +227,8 @@ class Trial:
                     raise TrialFailed([problem])
             stack = stack_of(self._fleet)
             whole = {f"{stack}_{key_of(name)}" for name in names}
-            self._fail(settle(self._swarm, stack, whole, wait.settle, self._say, self._alive, known))
+            # Of a stack that was made just now no task may have ended, be it while it was called.
+            self._fail(settle(self._swarm, stack, whole, wait.settle, self._say, self._alive, set()))
             if wait.terms.share and self._ask and not why_silent:
                 tried.words += self._share(self._ask, question, wait)
         finally:

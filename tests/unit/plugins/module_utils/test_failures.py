@@ -164,6 +164,28 @@ def test_one_that_passes_is_not_waited_for_again(world: World, monkeypatch: pyte
     assert world.applied[-1] == TRIED_OTHER
 
 
+def test_one_that_ends_while_it_is_called_does_not_pass(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.record(TRIED, records.DEPLOYED)
+    spec = {"Name": "mcp_trial_time_canary", "TaskTemplate": {"ContainerSpec": {"Image": IMAGE}}}
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    task = {
+        "ID": "t", "Spec": {"ContainerSpec": {"Image": IMAGE}}, "Status": {"State": "failed", "Timestamp": moment},
+        "CreatedAt": moment, "DesiredState": "shutdown",
+    }  # fmt: skip
+
+    def watched(*dummy: Any) -> tuple[dict[str, float], list[str]]:
+        world.swarm.live["mcp_trial_time_canary"] = {"ID": "c", "Spec": spec}
+        return {}, []
+
+    monkeypatch.setattr(trials, "watch", watched)
+    monkeypatch.setattr(world.swarm, "stack_tasks", lambda dummy: {"c": [task]})
+    monkeypatch.setattr(world.swarm, "remove_service", lambda dummy: world.swarm.live.pop("mcp_trial_time_canary"))
+    monkeypatch.setattr(convergence, "docker_command", lambda *dummy: (0, "last words\n"))
+    with pytest.raises(DeployFailed, match="service mcp_time, in its trial: it became ready and then ended"):
+        world.deploy(TRIED_OTHER)
+    assert [list(document["services"]) for document in world.applied] == [["time_canary"]]
+
+
 def test_who_cannot_be_called_and_why(world: World) -> None:
     before = world.record(TRIED, records.DEPLOYED)
     silent = world.transaction._why_silent
