@@ -116,7 +116,10 @@ class Controller:
         Raises:
             FleetError: naming each that an edge could not serve with.
         """
-        if errors := _pem.problems(values, edge["tls"], edge["hosts"]):
+        errors = _pem.problems(values, edge["tls"], edge["hosts"])
+        if edge["ca_file"] and not Path(edge["ca_file"]).is_file():
+            errors.append(f"mcp_fleet.edge.ca_file: {edge['ca_file']}: no such file; correct the path")
+        if errors:
             raise FleetError(errors)
         if edge["tls"] == "internal":
             self._keep(self._ca_file, _pem.certificates(values[AUTHORITY]), mode=0o644)

@@ -149,6 +149,9 @@ def test_a_wrong_certificate_is_refused_before_anything_is_touched(tmp_path: Pat
     settings = {"edge": {"tls": "files", "hosts": ["mcp.example"]}, "secrets": secrets}
     with pytest.raises(FleetError, match="is for other.example, and not for mcp.example"):
         Controller(tmp_path).compile(CATALOGUE, settings)
-    settings["edge"]["hosts"] = ["other.example"]
+    settings["edge"] |= {"hosts": ["other.example"], "ca_file": str(tmp_path / "none.pem")}
+    with pytest.raises(FleetError, match=r"mcp_fleet\.edge\.ca_file: .*/none\.pem: no such file; correct the path"):
+        Controller(tmp_path).compile(CATALOGUE, settings)
+    settings["edge"]["ca_file"] = ""
     made = Controller(tmp_path).compile(CATALOGUE, settings, hosts=[Host(name) for name in "abc"])
     assert made["client"]["ca_file"] == ""
