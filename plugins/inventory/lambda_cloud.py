@@ -10,7 +10,7 @@ name: lambda_cloud
 short_description: Instances of Lambda Cloud as hosts
 version_added: 0.3.0
 description:
-  - Each instance is a host. The file's name ends with C(lambda_cloud.yml) or C(lambda_cloud.yaml).
+  - Each instance is a host. The name of the configuration file ends with C(lambda_cloud.yml) or C(lambda_cloud.yaml).
   - Hosts are in the group C(lambda_cloud), and in groups by region (C(lambda_region_us_east_1)), type
     (C(lambda_type_gpu_1x_a10)), state (C(lambda_status_active)) and tag (C(lambda_tag_role_worker)).
   - Each has C(ansible_host), its public address, and the variables C(lambda_id), C(lambda_name), C(lambda_status),
@@ -111,6 +111,7 @@ keyed_groups:
 """
 
 import fnmatch
+import hashlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -181,7 +182,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         super().parse(inventory, loader, path)
         self._read_config_data(path)
         self.load_cache_plugin()
-        key = self.get_cache_key(path)
+        # One file asks another API where the environment says so.
+        where = hashlib.sha256(self.get_option("api_url").encode()).hexdigest()[:8]
+        key = f"{self.get_cache_key(path)}_{where}"
         wanted = self.get_option("cache")
         instances: list[dict[str, Any]] | None = None
         if wanted and cache:
@@ -229,7 +232,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             if other := called.get(host):
                 raise AnsibleParserError(
                     f"two instances of Lambda Cloud are called {host}: {other} and {instance['id']}, and would be one"
-                    " host; rename or terminate one (sophia_ai.mcp_swarm.lambda_instance with its id), or set hostname: id"
+                    " host; rename or terminate one (lambda_instance with its id), or set hostname: id"
                 )
             called[host] = instance["id"]
             self.inventory.add_host(host, group=GROUP)

@@ -25,7 +25,7 @@ extends_documentation_fragment:
 options:
   name:
     description:
-      - Name of the instance, at most 64 characters. Needed with O(state=present).
+      - Name of the instance, at most 64 characters. Needed with O(state=present). With the other states its id does too.
       - Together with O(id), an instance of another name is renamed.
     type: str
   id:
@@ -224,11 +224,15 @@ class Manager:
         self.params = module.params
         self.cloud = cloud
         self.known = cloud.instances()
-        self.found = find(self.known, self.params["name"], self.params["id"])
+        name, wanted = self.params["name"], self.params["id"]
+        if self.params["state"] != "present" and any(one["id"] == name for one in self.known):
+            name, wanted = None, name
+        self.name, self.id = name, wanted
+        self.found = find(self.known, self.name, self.id)
 
     @property
     def called(self) -> str:
-        return str(self.params["id"] or self.params["name"])
+        return str(self.id or self.name)
 
     def run(self) -> dict[str, Any]:
         """Do what O(state) says; what the module returns.
@@ -236,9 +240,9 @@ class Manager:
         Raises:
             LambdaError: it could not be done.
         """
-        state, name = self.params["state"], self.params["name"]
-        if state != "present" and self.found and name and name != self.found.get("name"):
-            raise LambdaError(f"name: {name}: {line(self.found)} has another name; correct name or id")
+        state = self.params["state"]
+        if state != "present" and self.found and self.name not in (None, self.found.get("name")):
+            raise LambdaError(f"name: {self.name}: {line(self.found)} has another name; correct name or id")
         done: dict[str, Any] = getattr(self, state)()
         done["diff"] = {"before": _shown(self.found), "after": _shown(done["instance"])}
         return {"launched": False, **done}
@@ -283,7 +287,7 @@ class Manager:
     # Their parts
 
     def _launch(self) -> dict[str, Any]:
-        if self.params["id"]:
+        if self.id:
             self._existing()
         ready = check(self.cloud, self._wanted())
         patience = self.params["capacity_timeout"]
@@ -324,7 +328,7 @@ class Manager:
         if self.found:
             return self.found
         there = ", ".join(line(instance) for instance in self.known) or "none"
-        key = "id" if self.params["id"] else "name"
+        key = "id" if self.id else "name"
         raise LambdaError(f"{key}: {self.called}: there is no such instance; the account has: {there}")
 
     def _check_same(self, instance: Instance) -> None:
@@ -359,7 +363,7 @@ class Manager:
         name = self.params["name"]
         if instance.get("name") == name:
             return False
-        if other := find(self.known, name, None):
+        if other := find(self.known, name):
             raise LambdaError(f"name: {name}: {line(other)} is called so already; choose another name")
         if not self.module.check_mode:
             self.cloud.rename(instance["id"], name)

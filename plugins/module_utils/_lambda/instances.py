@@ -92,11 +92,11 @@ class Ready:
         return body
 
 
-def find(instances: Sequence[Instance], name: str | None, instance_id: str | None) -> Instance | None:
-    """The live instance of a name or id; None where there is none.
+def find(instances: Sequence[Instance], name: str | None, instance_id: str | None = None) -> Instance | None:
+    """The live instance of a name, or of an id where there is one; None where there is none.
 
     Raises:
-        LambdaError: several have the name, or the id's name is another one.
+        LambdaError: several have the name.
     """
     live = [instance for instance in instances if instance["status"] in LIVE]
     if instance_id:
