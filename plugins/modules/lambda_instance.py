@@ -25,7 +25,8 @@ extends_documentation_fragment:
 options:
   name:
     description:
-      - Name of the instance, at most 64 characters. Needed with O(state=present). With the other states its id does too.
+      - Name of the instance, at most 64 characters. Needed with O(state=present); with the other states its id does
+        too.
       - Together with O(id), an instance of another name is renamed.
     type: str
   id:
