@@ -112,7 +112,7 @@ keyed_groups:
 
 import fnmatch
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleParserError
@@ -151,6 +151,27 @@ def host_variables(instance: dict[str, Any]) -> dict[str, Any]:
     if flat["ip"]:  # it has none until it has booted far enough
         variables["ansible_host"] = flat["ip"]
     return variables
+
+
+def chosen(
+    instances: Iterable[dict[str, Any]],
+    statuses: Collection[str],
+    regions: Collection[str],
+    names: Collection[str],
+    tags: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    """Those that the options of the same names want, in the order of their ids."""
+    found = []
+    for instance in instances:
+        has = {tag["key"]: tag["value"] for tag in instance.get("tags") or []}
+        if (
+            instance["status"] in statuses
+            and (not regions or instance["region"]["name"] in regions)
+            and (not names or any(fnmatch.fnmatchcase(instance.get("name") or "", name) for name in names))
+            and all(has.get(key) == str(value) for key, value in tags.items())
+        ):
+            found.append(instance)
+    return sorted(found, key=lambda instance: instance["id"])
 
 
 def default_groups(variables: dict[str, Any]) -> list[str]:
@@ -207,26 +228,12 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             self.get_option("api_retry_timeout"),
         ).instances()
 
-    def _wanted(self, instances: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-        statuses, regions = self.get_option("statuses"), self.get_option("regions")
-        names, tags = self.get_option("names"), self.get_option("tags")
-        found = []
-        for instance in instances:
-            has = {tag["key"]: tag["value"] for tag in instance.get("tags") or []}
-            if (
-                instance["status"] in statuses
-                and (not regions or instance["region"]["name"] in regions)
-                and (not names or any(fnmatch.fnmatchcase(instance.get("name") or "", name) for name in names))
-                and all(has.get(key) == str(value) for key, value in tags.items())
-            ):
-                found.append(instance)
-        return sorted(found, key=lambda instance: instance["id"])
-
     def _populate(self, instances: list[dict[str, Any]]) -> None:
         strict = self.get_option("strict")
         called: dict[str, str] = {}
         self.inventory.add_group(GROUP)
-        for instance in self._wanted(instances):
+        wanted = {name: self.get_option(name) for name in ("statuses", "regions", "names", "tags")}
+        for instance in chosen(instances, **wanted):
             variables = host_variables(instance)
             host = instance.get(self.get_option("hostname")) or instance["id"]
             if other := called.get(host):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.module_utils import urls
+from ansible.module_utils import basic, urls
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda import arguments
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.client import LambdaCloud
@@ -105,7 +105,12 @@ def run_module(
     patient = functools.partial(LambdaCloud, sleep=lambda seconds: cloud.clock.sleep(seconds), clock=cloud.clock)
     monkeypatch.setattr(arguments, "LambdaCloud", patient)
 
+    warnings: list[str] = []
+    # In a process that is a controller too, warnings are the controller's.
+    monkeypatch.setattr(basic.AnsibleModule, "warn", lambda dummy, text: warnings.append(text))
+
     def run(module: Any, check: bool = False, **params: Any) -> dict[str, Any]:
+        warnings.clear()
         given = {"api_key": KEY, "api_url": cloud.url, "_ansible_check_mode": check, **params}
         given = {name: value for name, value in given.items() if value is not None}
         with testing.patch_module_args(given), pytest.raises(SystemExit):
@@ -114,6 +119,6 @@ def run_module(
         assert KEY not in output
         assert "jupyter" not in output
         result: dict[str, Any] = json.loads(output)
-        return result
+        return result | {"warnings": list(warnings)}
 
     return run
