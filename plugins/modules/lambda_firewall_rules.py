@@ -92,6 +92,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+code:
+  description: The API's own name of what it refused.
+  returned: on failure, where the API gave one
+  type: str
+  sample: global/quota-exceeded
 ruleset:
   description: The ruleset as the API describes it; empty where there is none.
   returned: success
@@ -108,7 +113,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.arguments import account, with_access
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.arguments import account, fail, with_access
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.capacity import REGIONS
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.client import LambdaCloud
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.errors import LambdaError
@@ -286,7 +291,7 @@ def main() -> None:
     try:
         done = Manager(module, account(module)).run()
     except LambdaError as error:
-        module.fail_json(msg=str(error), code=error.code)
+        fail(module, error)
     if module.params["region"] == WITHOUT_FIREWALL:
         module.warn(f"region: {WITHOUT_FIREWALL}: Lambda's firewall is not in force there; let the nodes' own do it")
     module.exit_json(**done)

@@ -165,6 +165,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+code:
+  description: The API's own name of what it refused.
+  returned: on failure, where the API gave one
+  type: str
+  sample: global/quota-exceeded
 instance:
   description:
     - The instance as the API describes it, without the token of its JupyterLab. See
@@ -195,7 +200,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.arguments import account, with_access
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.arguments import account, fail, with_access
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.capacity import Wish, places, sold_out
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.client import LambdaCloud
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.errors import LambdaError
@@ -443,7 +448,7 @@ def main() -> None:
     try:
         module.exit_json(**Manager(module, account(module)).run())
     except LambdaError as error:
-        module.fail_json(msg=str(error), code=error.code)
+        fail(module, error)
 
 
 if __name__ == "__main__":

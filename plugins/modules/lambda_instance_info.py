@@ -65,6 +65,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+code:
+  description: The API's own name of what it refused.
+  returned: on failure, where the API gave one
+  type: str
+  sample: global/quota-exceeded
 instances:
   description: The instances as the API describes them, without the tokens of their JupyterLabs.
   returned: success
@@ -88,7 +93,7 @@ available:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.arguments import account, with_access
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.arguments import account, fail, with_access
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.capacity import offered
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.errors import LambdaError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.instances import LIVE
@@ -134,7 +139,7 @@ def main() -> None:
                 if not params["regions"] or place.region in params["regions"]
             ]
     except LambdaError as error:
-        module.fail_json(msg=str(error), code=error.code)
+        fail(module, error)
     module.exit_json(changed=False, **found)
 
 

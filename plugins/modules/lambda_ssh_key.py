@@ -63,6 +63,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+code:
+  description: The API's own name of what it refused.
+  returned: on failure, where the API gave one
+  type: str
+  sample: global/quota-exceeded
 ssh_key:
   description: The key; empty where there is none.
   returned: success
@@ -77,7 +82,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.arguments import account, with_access
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.arguments import account, fail, with_access
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.client import LambdaCloud
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.errors import LambdaError
 
@@ -168,7 +173,7 @@ def main() -> None:
     try:
         module.exit_json(**ensure(account(module), module.params, module.check_mode))
     except LambdaError as error:
-        module.fail_json(msg=str(error), code=error.code)
+        fail(module, error)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import ipaddress
 import json
 import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -185,6 +186,7 @@ class Double:
             one["name"]: one
             for one in (
                 kind("gpu_1x_a10", 75, 1, "A10 (24 GB PCIe)"),
+                kind("gpu_1x_a100_sxm4", 129, 1, "A100 (40 GB SXM4)"),
                 kind("gpu_1x_h100_pcie", 249, 1, "H100 (80 GB PCIe)"),
                 kind("gpu_8x_a100", 1032, 8, "A100 (40 GB SXM4)"),
             )
@@ -571,6 +573,21 @@ def serve(double: Double, port: int = 0) -> ThreadingHTTPServer:
             """Nothing: ``requests`` has it."""
 
     return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+
+
+@contextlib.contextmanager
+def running(double: Double) -> Iterator[str]:
+    """The address of a server that runs; at the end the double must not have answered otherwise than the API would."""
+    server = serve(double)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}{PREFIX}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert double.mistakes == []
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.client
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lambda_cloud"))
 
-from lambda_double import Double, serve
+from lambda_double import Double, running
 
 KEY = "secret_double_0123456789"
 
@@ -81,19 +80,12 @@ class Cloud(Double):
 
 @pytest.fixture
 def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
-    """A running double; at the end it must not have answered otherwise than the API would."""
+    """A running double."""
     # Each request reads this machine's authorities, a tenth of a second for a double without TLS.
     monkeypatch.setattr(urls, "make_context", functools.cache(urls.make_context))
     double = Cloud()
-    server = serve(double)
-    double.url = f"http://127.0.0.1:{server.server_port}/api/v1"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield double
-    server.shutdown()
-    thread.join()
-    server.server_close()
-    assert double.mistakes == []
+    with running(double) as double.url:
+        yield double
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.client
     TIMEOUT_SECONDS,
     LambdaCloud,
 )
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.errors import LambdaError
 
 KEY_VARIABLE = "LAMBDA_API_KEY"
 URL_VARIABLE = "LAMBDA_API_URL"
@@ -29,6 +30,11 @@ def with_access(spec: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         "api_retry_timeout": {"type": "int", "default": RETRY_SECONDS},
         **spec,
     }
+
+
+def fail(module: AnsibleModule, error: LambdaError) -> None:
+    """End the module with what went wrong, and with the API's own name of it where it has one."""
+    module.fail_json(msg=str(error), **({"code": error.code} if error.code else {}))
 
 
 def account(module: AnsibleModule) -> LambdaCloud:
