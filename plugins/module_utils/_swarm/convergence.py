@@ -19,6 +19,8 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client 
 
 POLL_SECONDS = 0.3
 LOG_LINES = 12
+# How long a global service without any task may be about to get one.
+GLOBAL_SECONDS = 5.0
 # A task that ended this often under the new specification will not come up by itself.
 FAILED_TASKS = 3
 UNHEALTHY = "unhealthy container"
@@ -102,7 +104,9 @@ def judge(service: dict[str, Any], tasks: list[dict[str, Any]], updated_at: str,
     desired = (service.get("ServiceStatus") or {}).get("DesiredTasks", 0)
     running = sum(1 for t in mine if t["Status"]["State"] == "running" and t["DesiredState"] == "running")
     leaving = sum(1 for t in tasks if not same_task(service, t) and t["Status"]["State"] == "running")
-    if running >= desired and not leaving and ours.get("State") != "updating":
+    # Between a global service's tasks none is wanted for a moment; where no node is to run it, that lasts.
+    between = not desired and "Global" in (service["Spec"].get("Mode") or {}) and waited < GLOBAL_SECONDS
+    if running >= desired and not between and not leaving and ours.get("State") != "updating":
         return Verdict("converged", f"{running}/{desired}")
     bad = [task for task in ended if same_task(service, task)]
     if bad and UNHEALTHY in bad[0]["Status"].get("Err", ""):  # it had its whole time to become ready

@@ -177,3 +177,10 @@ def test_what_ended_before_the_watch_began_but_after_it_was_ready_counts(monkeyp
     assert settle(swarm, "f", {"f_a"}, 0, lambda dummy: None, known=set()) == [
         "f_a: it became ready and then ended, after 0 s"
     ]
+
+
+@pytest.mark.parametrize(("waited", "state"), [(1, "waiting"), (6, "converged")])
+def test_a_global_service_without_a_task_may_be_about_to_get_one(waited: float, state: str) -> None:
+    given = service(desired=0)
+    given["Spec"]["Mode"] = {"Global": {}}
+    assert judge(given, [], APPLIED, waited).state == state
