@@ -17,6 +17,7 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.errors 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.root import root_image
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._registry import Registry, RegistryError
 
+
 @dataclass
 class Outcome:
     """What became of the images: seconds by name for the built, the reason by name for the failed."""

@@ -166,61 +166,61 @@ def caddyfile(edge: Mapping[str, Any]) -> str:
     strict = "" if edge["tls"] == "internal" else '\theader Strict-Transport-Security "max-age=31536000"\n'
     return f"""# Written by the fleet plan.
 {{
-	# Reached by the service edge-config alone, in memory that both share.
-	admin unix/{RUN_DIR}/admin.sock
-	persist_config off
-	http_port {HTTP_PORT}
-	https_port {HTTPS_PORT}
-	# Clients that connect by address send no server name.
-	default_sni {edge["default_sni"]}
-	# The ports inside the container are not those that clients see: the redirect below knows the right one.
-	auto_https disable_redirects
-	servers {{
-		protocols h1 h2
-	}}
+    # Reached by the service edge-config alone, in memory that both share.
+    admin unix/{RUN_DIR}/admin.sock
+    persist_config off
+    http_port {HTTP_PORT}
+    https_port {HTTPS_PORT}
+    # Clients that connect by address send no server name.
+    default_sni {edge["default_sni"]}
+    # The ports inside the container are not those that clients see: the redirect below knows the right one.
+    auto_https disable_redirects
+    servers {{
+        protocols h1 h2
+    }}
 {email}}}
 
 {redirects}{", ".join(f"https://{host}" for host in hosts)} {{
 {own}{strict}	log {{
-		output stdout
-		format filter {{
-			wrap json
-			fields {{
-				request>headers>Authorization delete
-				request>headers>X-Api-Key delete
-			}}
-		}}
-	}}
-	request_body {{
-		max_size 4MB
-	}}
-	@gateway path / /mcp /mcp/* /servers/* /healthz /readyz /status /console /console/* /.well-known/*
-	handle @gateway {{
-		reverse_proxy {{
-			dynamic a {{
-				name {edge["upstream"]["dns"]}
-				port {edge["upstream"]["port"]}
-				refresh 1s
-				dial_timeout 2s
-			}}
-			# Any gateway replica can go on with a session; at the same one the client's next request finds for certain
-			# what its last one set, which the others are told a moment later. Each edge chooses alike.
-			lb_policy header Mcp-Session-Id {{
-				fallback least_conn
-			}}
-			# While a gateway is replaced, a request waits for the next one instead of failing.
-			lb_try_duration 10s
-			lb_try_interval 250ms
-			fail_duration 2s
-			flush_interval -1
-			transport http {{
-				dial_timeout 2s
-				keepalive 60s
-			}}
-		}}
-	}}
-	handle {{
-		respond "nothing is here" 404
-	}}
+        output stdout
+        format filter {{
+            wrap json
+            fields {{
+                request>headers>Authorization delete
+                request>headers>X-Api-Key delete
+            }}
+        }}
+    }}
+    request_body {{
+        max_size 4MB
+    }}
+    @gateway path / /mcp /mcp/* /servers/* /healthz /readyz /status /console /console/* /.well-known/*
+    handle @gateway {{
+        reverse_proxy {{
+            dynamic a {{
+                name {edge["upstream"]["dns"]}
+                port {edge["upstream"]["port"]}
+                refresh 1s
+                dial_timeout 2s
+            }}
+            # Any gateway replica can go on with a session; at the same one the client's next request finds for certain
+            # what its last one set, which the others are told a moment later. Each edge chooses alike.
+            lb_policy header Mcp-Session-Id {{
+                fallback least_conn
+            }}
+            # While a gateway is replaced, a request waits for the next one instead of failing.
+            lb_try_duration 10s
+            lb_try_interval 250ms
+            fail_duration 2s
+            flush_interval -1
+            transport http {{
+                dial_timeout 2s
+                keepalive 60s
+            }}
+        }}
+    }}
+    handle {{
+        respond "nothing is here" 404
+    }}
 }}
 """
