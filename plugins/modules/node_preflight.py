@@ -156,11 +156,15 @@ ansible_facts:
     - The fact C(mcp_node) - C(container), whether the node is a container; C(addresses), each with C(interface),
       C(address), C(prefix), C(mtu) and C(default); C(hostname), C(cgroup), C(driver); C(audit), whether its kernel
       audits; C(ssh_ports), where SSH is reached; and C(packages), those of O(packages) that are installed.
+    - C(distribution), C(distribution_version), C(distribution_major_version), C(distribution_release), C(service_mgr),
+      C(python) and C(default_ipv4), as far as the collection's roles read them, are as M(ansible.builtin.setup) has
+      them. Gathering takes another round, and longer than this module.
   returned: success
   type: dict
 """
 
 import os
+import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -300,7 +304,17 @@ def main() -> None:
         "ssh_ports": list(machine.ssh_ports),
         "packages": sorted(machine.packages),
     }
-    module.exit_json(changed=False, findings=as_dicts(findings), ansible_facts={"mcp_node": node})
+    facts = {
+        "mcp_node": node,
+        "distribution": machine.distribution,
+        "distribution_version": machine.version,
+        "distribution_major_version": machine.version.partition(".")[0],
+        "distribution_release": machine.codename,
+        "service_mgr": "systemd" if os.path.isdir("/run/systemd/system") else "service",
+        "python": {"executable": sys.executable},
+        "default_ipv4": next(({"address": a.address, "interface": a.interface} for a in machine.addresses), {}),
+    }
+    module.exit_json(changed=False, findings=as_dicts(findings), ansible_facts=facts)
 
 
 if __name__ == "__main__":
