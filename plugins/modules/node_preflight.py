@@ -155,7 +155,8 @@ ansible_facts:
   description:
     - The fact C(mcp_node) - C(container), whether the node is a container; C(addresses), each with C(interface),
       C(address), C(prefix), C(mtu) and C(default); C(hostname), C(cgroup), C(driver); C(audit), whether its kernel
-      audits; C(ssh_ports), where SSH is reached; and C(packages), those of O(packages) that are installed.
+      audits; C(open_files), how many its first process may have open; C(ssh_ports), where SSH is reached; and
+      C(packages), those of O(packages) that are installed.
     - C(distribution), C(distribution_version), C(distribution_major_version), C(distribution_release), C(service_mgr),
       C(python) and C(default_ipv4), as far as the collection's roles read them, are as M(ansible.builtin.setup) has
       them. Gathering takes another round, and longer than this module.
@@ -300,6 +301,7 @@ def main() -> None:
         "hostname": os.uname().nodename,
         "cgroup": machine.cgroup,
         "audit": machine.audit,
+        "open_files": machine.open_files,
         "driver": machine.driver,
         "ssh_ports": list(machine.ssh_ports),
         "packages": sorted(machine.packages),

@@ -63,7 +63,7 @@ def run_with_progress(
         return started
     offset, deadline = 0, time.monotonic() + timeout
     # The result is read first: once it is there, every line of progress is too.
-    look = "result=$(cat {}); tail -c +{} {} 2>/dev/null; printf '\\n" + MARK + "\\n%s' \"$result\""
+    look = "result=$(cat {}); tail -c +{} {} 2>/dev/null; printf '\\n" + MARK + '\\n%s\' "$result"'
     while True:
         done = action._low_level_execute_command(look.format(shlex.quote(results), offset + 1, shlex.quote(progress)))
         lines, dummy, result = done["stdout"].rpartition(MARK)

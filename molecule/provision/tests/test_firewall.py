@@ -22,7 +22,7 @@ PREFIX = "fd95:7::"
 @pytest.fixture(scope="module", autouse=True)
 def listeners(images: None, outsider: str) -> Iterator[None]:
     """Everything that may listen on a node: containers in each way, and a program."""
-    run = f"docker run --detach --label probe"
+    run = "docker run --detach --label probe"
     sh(FIRST, f"{run} --publish {PUBLISHED}:8000 --name published {IMAGE} {SERVE} 8000")
     sh(FIRST, f"{run} --publish {EDGE}:8000 --name edge {IMAGE} {SERVE} 8000")
     sh(FIRST, f"{run} --network host {IMAGE} {SERVE} {HOST_NETWORK}")
@@ -129,7 +129,7 @@ def test_the_distributions_own_unit_flushes_and_the_rules_are_back(outsider: str
 
 
 def test_rules_that_were_changed_by_hand_are_put_right(outsider: str) -> None:
-    sh(SECOND, f"nft insert rule inet mcp_swarm arriving tcp dport 7946 accept")
+    sh(SECOND, "nft insert rule inet mcp_swarm arriving tcp dport 7946 accept")
     assert connects(outsider, NODES[SECOND], 7946)
     done = play("provision", "--tags", "firewall", "--limit", SECOND)
     assert done.code == 0, done.text

@@ -67,7 +67,8 @@ def test_2_7_the_engine_listens_on_no_network(node: Host, daemon: dict[str, Any]
 
 
 def test_2_8_open_files_are_limited(node: Host, images: None) -> None:
-    assert node.check_output(f"docker run --rm {IMAGE} sh -c 'ulimit -n; ulimit -Hn'").split() == ["65536", "65536"]
+    wanted = str(min(65536, int(node.check_output("awk '/open files/ {print $5}' /proc/1/limits"))))
+    assert node.check_output(f"docker run --rm {IMAGE} sh -c 'ulimit -n; ulimit -Hn'").split() == [wanted, wanted]
 
 
 def test_2_14_containers_gain_no_privileges(node: Host, images: None, info: dict[str, Any]) -> None:

@@ -100,6 +100,7 @@ class Machine:
     firewalls: Sequence[str] = ()
     ssh_ports: Sequence[int] = ()
     audit: bool = False
+    open_files: int = 0
     disks: Mapping[str, Disk] = field(default_factory=dict)
 
 
@@ -148,6 +149,7 @@ def look(paths: Sequence[str], packages: Sequence[str]) -> Machine:
         driver=driver(text("/proc/driver/nvidia/version")),
         firewalls=_firewalls(),
         ssh_ports=sockets.ssh_ports,
+        open_files=int((re.search(r"Max open files\s+\d+\s+(\d+)", text("/proc/1/limits")) or ["", "0"])[1]),
         # A kernel with audit shows login ids; of a container they are its host's.
         audit=os.path.exists("/proc/self/loginuid") and not _container(),
         disks={path: _disk(path) for path in paths},
