@@ -5,7 +5,7 @@ FUZZ_SECONDS ?= 60
 PLAYBOOK = scripts/playbook -i $(INVENTORY) $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help up down plan verify status rollback check lint test bench bench-gateway soak-gateway fuzz-gateway lock docs bootstrap clean
+.PHONY: help up down plan verify status rollback prune check lint test bench bench-gateway soak-gateway fuzz-gateway lock docs bootstrap clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -28,6 +28,9 @@ status: ## what runs and since when, releases, what was changed by hand, what fa
 rollback: ## go back to the release before (ARGS="-e release=7" to that one)
 	@$(PLAYBOOK) playbooks/rollback.yml
 
+prune: ## remove what no kept release needs: old images, secrets, configs (ARGS=--check only tells)
+	@$(PLAYBOOK) playbooks/prune.yml
+
 check: ## linters, types, unit tests: the fast part
 	@scripts/test check
 
@@ -37,12 +40,13 @@ lint: ## linters alone
 test: ## everything, on real engines
 	@scripts/test all
 
-bench: ## measure what docs/performance.md states
-	@scripts/bench
+bench: ## measure what docs/performance.md states of fleets, on a node of its own (ONLY=builds|deploys KEEP=1)
+	@scripts/bootstrap --dev
+	@PYTHONPATH=scripts .venv/bin/python -m fleetbench
 
 bench-gateway: ## measure the gateway beside proxies and other gateways (ROUNDS=5 SECONDS=2 ONLY=...)
 	@scripts/bootstrap --dev
-	@PYTHONPATH=services/gateway .venv/bin/python -m bench
+	@PATH="$(CURDIR)/.tools/uv/bin:$$PATH" PYTHONPATH=services/gateway .venv/bin/python -m bench
 
 soak-gateway: ## ten minutes of steady load; memory and open files must stay flat
 	@scripts/bootstrap --dev && .venv/bin/python services/gateway/tests/soak/soak.py --minutes 10

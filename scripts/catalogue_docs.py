@@ -43,7 +43,8 @@ that they need, in `locks/` beside the inventory: a missing lock is resolved onc
 SETTINGS = """
 ## `mcp_fleet`
 
-Every key has a default; `gateway_api_key` and `gateway_session_key` are generated unless `secrets` names a source.
+Every key has a default; `gateway_api_key`, `gateway_session_key` and, with `edge.tls: internal`, `edge_ca` are
+generated unless `secrets` names a source.
 """
 
 

@@ -33,6 +33,8 @@ class ActionModule(ActionBase):
             plan = Fleet(task_vars or {}, self._templar).plan(resolve_secrets=args["resolve_secrets"])
         except FleetError as error:
             return result | {"failed": True, "msg": str(error), "errors": error.errors}
+        for warning in plan["warnings"]:
+            display.warning(warning)
         if args["write_dir"]:
             directory = Path(args["write_dir"])
             write_plan(plan, directory)

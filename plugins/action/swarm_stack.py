@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import shlex
-from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -14,6 +12,8 @@ from ansible.utils.display import Display
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _gate
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._progress import run_with_progress
+
+MODULE = "sophia_ai.mcp_swarm.swarm_stack"
 
 display = Display()
 # What comes after convergence: the gate, the time that new tasks must live, going back, and the gate again.
@@ -27,47 +27,32 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         task_vars = task_vars or {}
         arguments = dict(self._task.args)
+        deploys = arguments.get("state", "present") == "present" and not self._task.check_mode
+        if deploys and (idle := self._idle(arguments, task_vars)):
+            return result | idle
         timeout = 2 * int(arguments.get("timeout", 300)) + int(arguments.get("lock_wait", 60)) + AFTERWARDS_SECONDS
         arguments.setdefault("who", _gate.who())
         arguments.setdefault("revision", _gate.revision(task_vars.get("inventory_dir")))
         plan = (task_vars.get("ansible_facts") or {}).get("fleet_plan")
         verify = str(arguments.get("verify", "true")).lower() in ("true", "yes", "1", "on")
         if plan and verify and arguments.get("state", "present") != "absent":
-            if _gate.MISSING and plan["servers"]:
-                return result | {"failed": True, "msg": _gate.MISSING}
+            if (missing := _gate.missing()) and plan["servers"]:
+                return result | {"failed": True, "msg": missing}
             arguments.setdefault("verification", _gate.questions(plan))
 
         def answer(question: dict[str, Any]) -> dict[str, Any]:
             if plan is None:
                 return {"problem": "there is no plan to verify by; run the role that compiles it first"}
-            try:
-                self._fetch_authority(plan)
-            except OSError as error:
-                return {"problem": f"the edge's CA cannot be kept: {error}"}
             line, problem = _gate.ask(plan, question, int(arguments.get("verify_timeout", 60)))
             display.display(f"    {line}")
             return {"problem": problem}
 
-        ran = run_with_progress(
-            self, "sophia_ai.mcp_swarm.swarm_stack", arguments, task_vars, timeout=timeout, answer=answer
-        )
+        ran = run_with_progress(self, MODULE, arguments, task_vars, timeout=timeout, answer=answer)
         return result | ran
 
-    def _fetch_authority(self, plan: dict[str, Any]) -> None:
-        """The certificate of the edge's own authority, for the calls that follow; a new edge makes a new one."""
-        path = plan["client"]["ca_file"]
-        if not path:
-            return
-        service = shlex.quote(f"label=com.docker.swarm.service.name={plan['fleet']}_edge")
-        certificate = "/data/caddy/pki/authorities/local/root.crt"
-        command = f'docker exec "$(docker ps --quiet --filter {service} | head -n 1)" cat {certificate}'
-        for dummy in range(20):
-            done = self._low_level_execute_command(command)
-            if done["rc"] == 0 and "BEGIN CERTIFICATE" in done["stdout"]:
-                text = done["stdout"].strip() + "\n"
-                target = Path(path)
-                if not target.is_file() or target.read_text("utf-8") != text:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    target.write_text(text, "utf-8")
-                return
-            self._low_level_execute_command("sleep 0.5")
+    def _idle(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        """The answer of a deploy that has nothing to do; empty where one is to be run, detached and with the lock."""
+        looked: dict[str, Any] = self._execute_module(
+            module_name=MODULE, module_args=arguments | {"look": True}, task_vars=task_vars
+        )
+        return looked if looked.pop("due", True) is False else {}

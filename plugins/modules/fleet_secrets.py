@@ -16,13 +16,21 @@ description:
   - Needs the fact C(fleet_plan). Its result is never logged.
 author:
   - Sophia AI (@sophia-ai)
-options: {}
+extends_documentation_fragment:
+  - sophia_ai.mcp_swarm.attributes
+  - sophia_ai.mcp_swarm.attributes.info
+  - sophia_ai.mcp_swarm.attributes.action
 attributes:
   check_mode:
-    description: Runs in check mode as well.
-    support: full
+    details: Runs in check mode as well; secrets that are generated on first use are made.
+  diff_mode:
+    details: Secrets are never shown.
+options: {}
 notes:
-  - This is an action plugin; it runs on the controller.
+  - Runs on the controller alone.
+seealso:
+  - module: sophia_ai.mcp_swarm.swarm_objects
+    description: Puts them into the Swarm.
 """
 
 EXAMPLES = r"""
@@ -37,4 +45,5 @@ secrets:
   description: Name of the Swarm object to value.
   returned: success
   type: dict
+  sample: {mcp_gateway_api_key_0a1b2c3d4e5f: the key}
 """

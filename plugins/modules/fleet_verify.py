@@ -20,6 +20,13 @@ description:
   - Needs the fact C(fleet_plan).
 author:
   - Sophia AI (@sophia-ai)
+extends_documentation_fragment:
+  - sophia_ai.mcp_swarm.attributes
+  - sophia_ai.mcp_swarm.attributes.info
+  - sophia_ai.mcp_swarm.attributes.action
+attributes:
+  idempotent:
+    details: Changes nothing but its own report.
 requirements:
   - mcp >= 2.3 (Python, on the controller)
 options:
@@ -27,12 +34,11 @@ options:
     description: Seconds for which a server that does not answer yet is asked again.
     type: int
     default: 60
-attributes:
-  check_mode:
-    description: Changes nothing.
-    support: full
 notes:
-  - This is an action plugin; it runs on the controller.
+  - Runs on the controller alone, which must reach the edge.
+seealso:
+  - module: sophia_ai.mcp_swarm.swarm_stack
+    description: Asks the same before a release counts as deployed.
 """
 
 EXAMPLES = r"""
@@ -46,12 +52,15 @@ msg:
   description: The line C(N/N operational), and on failure each cause.
   returned: always
   type: str
+  sample: 12/12 operational
 report_file:
   description: The JSON report on the controller.
   returned: when the fleet was asked
   type: str
+  sample: inventories/local/.state/verification.json
 verification:
   description: The report.
   returned: when the fleet was asked
   type: dict
+  sample: {url: "https://localhost:8443", operational: 12, total: 12, problems: [], servers: [{name: time, tools: 2}]}
 """

@@ -15,8 +15,19 @@ description:
   - A lock that a person took is never taken over by a deploy. It ends when it is freed, or when O(hours) are over.
 author:
   - Sophia AI (@sophia-ai)
-requirements:
-  - docker (Python)
+extends_documentation_fragment:
+  - sophia_ai.mcp_swarm.attributes
+  - sophia_ai.mcp_swarm.attributes.group
+  - sophia_ai.mcp_swarm.attributes.manager
+attributes:
+  check_mode:
+    support: full
+    details: Says whether the lock would change hands.
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+    details: Who holds the lock already keeps it as it is, with the expiry that it was taken with.
 options:
   name:
     description: Name of the stack.
@@ -34,13 +45,16 @@ options:
     description: Why; whoever is refused reads it. Needed with O(state=held).
     type: str
   hours:
-    description: After so many hours the lock is over. 0 is never.
+    description: After so many hours the lock is over. V(0) is never.
     type: float
     default: 0
-attributes:
-  check_mode:
-    description: Says whether the lock would change hands.
-    support: full
+notes:
+  - The lock is a config of the Swarm named C(<name>_lock). Every manager sees it, and no state is kept elsewhere.
+seealso:
+  - module: sophia_ai.mcp_swarm.swarm_stack
+    description: Takes the lock by itself for as long as a deploy runs.
+  - module: sophia_ai.mcp_swarm.swarm_release_info
+    description: Says who holds it.
 """
 
 EXAMPLES = r"""

@@ -15,30 +15,48 @@ description:
   - Everything carries the label C(ai.sophia.mcp.fleet) of its fleet.
 author:
   - Sophia AI (@sophia-ai)
-requirements:
-  - docker (Python)
+extends_documentation_fragment:
+  - sophia_ai.mcp_swarm.attributes
+  - sophia_ai.mcp_swarm.attributes.manager
+attributes:
+  check_mode:
+    support: full
+    details: Reports what would be made.
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
 options:
   fleet:
     description: Name of the fleet.
     type: str
     required: true
   networks:
-    description: Overlay networks, each with C(name), C(subnet) and C(internal).
+    description:
+      - Overlay networks, attachable, each with C(name), C(subnet), C(internal) (whether it has no way out), and where
+        wanted C(encrypted) (between nodes; either will do where it is missing) and C(mtu) (of the path between nodes,
+        1500 where it is missing).
+      - One that exists with other options is refused, and not changed.
     type: list
     elements: dict
     default: []
   secrets:
-    description: Name to value.
+    description: Name to value, a text of at least one character. Swarm takes at most 500 KB.
     type: dict
     default: {}
   configs:
-    description: Name to content.
+    description: Name to content, a text. Swarm takes at most 1000 KB (500 KB before Docker 26).
     type: dict
     default: {}
-attributes:
-  check_mode:
-    description: Reports what would be made.
-    support: full
+notes:
+  - Nothing is ever removed here. M(sophia_ai.mcp_swarm.swarm_stack) prunes what no release needs, an hour after it was
+    made at the earliest.
+seealso:
+  - module: sophia_ai.mcp_swarm.swarm_stack
+    description: Deploys what refers to these objects.
+  - module: community.docker.docker_secret
+  - module: community.docker.docker_config
+  - module: community.docker.docker_network
 """
 
 EXAMPLES = r"""
@@ -46,7 +64,13 @@ EXAMPLES = r"""
   sophia_ai.mcp_swarm.swarm_objects:
     fleet: mcp
     networks: "{{ ansible_facts.fleet_plan.networks }}"
-    secrets: "{{ fleet_secrets['values'] }}"
+    secrets: "{{ fleet_secrets.secrets }}"
+  no_log: true
+
+- name: Make a config of one's own, named by its content
+  sophia_ai.mcp_swarm.swarm_objects:
+    fleet: mcp
+    configs: "{{ {'mcp_motd_' ~ (motd | hash('sha256'))[:12]: motd} }}"
 """
 
 RETURN = r"""
@@ -55,6 +79,7 @@ made:
   returned: success
   type: list
   elements: str
+  sample: [mcp_backend, mcp_gateway_api_key_0a1b2c3d4e5f]
 """
 
 from ansible.module_utils.basic import AnsibleModule

@@ -14,8 +14,11 @@ description:
   - Reads what M(sophia_ai.mcp_swarm.swarm_stack) recorded in the Swarm, and compares it with what runs.
 author:
   - Sophia AI (@sophia-ai)
-requirements:
-  - docker (Python)
+extends_documentation_fragment:
+  - sophia_ai.mcp_swarm.attributes
+  - sophia_ai.mcp_swarm.attributes.info
+  - sophia_ai.mcp_swarm.attributes.group
+  - sophia_ai.mcp_swarm.attributes.manager
 options:
   name:
     description: Name of the stack.
@@ -24,10 +27,9 @@ options:
   stack:
     description: The compose document that the catalogue compiles to now; with it RV(pending) is told.
     type: dict
-attributes:
-  check_mode:
-    description: Changes nothing.
-    support: full
+seealso:
+  - module: sophia_ai.mcp_swarm.swarm_stack
+    description: Makes the releases, and goes back to them.
 """
 
 EXAMPLES = r"""
@@ -35,6 +37,11 @@ EXAMPLES = r"""
   sophia_ai.mcp_swarm.swarm_release_info:
     name: mcp
   register: fleet
+
+- name: Refuse to go on where somebody changed the fleet by hand
+  ansible.builtin.assert:
+    that: fleet.drift | length == 0
+    fail_msg: "{{ fleet.drift | join('; ') }}"
 
 - name: Show it
   ansible.builtin.debug:
@@ -46,43 +53,55 @@ current:
   description: The release that serves, as in RV(releases); empty where there is none.
   returned: success
   type: dict
+  sample: {release: 9, outcome: deployed, finished: "2026-11-24T00:11:02Z", who: ada@desk}
 releases:
   description: All that are kept, newest first.
   returned: success
   type: list
   elements: dict
   contains:
-    release: {description: Its number., type: int}
+    release: {description: Its number., type: int, sample: 9}
     outcome:
       description: V(running), V(deployed), V(restored) (it failed; the one before serves), V(failed) or V(abandoned).
       type: str
-    started: {description: When it began, type: str}
-    finished: {description: When it ended, type: str}
-    seconds: {description: How long it took., type: float}
-    who: {description: By whom., type: str}
-    why: {description: What for., type: str}
-    revision: {description: Source revision., type: str}
-    catalogue: {description: Digest of the plan., type: str}
-    images: {description: Image by service., type: dict}
-    message: {description: What failed., type: str}
+      sample: deployed
+    started: {description: When it began (UTC)., type: str, sample: "2026-11-24T00:10:00Z"}
+    finished: {description: When it ended (UTC); empty while it runs., type: str, sample: "2026-11-24T00:11:02Z"}
+    seconds: {description: How long it took., type: float, sample: 61.8}
+    who: {description: By whom., type: str, sample: ada@desk}
+    why: {description: What for., type: str, sample: the new time server}
+    revision:
+      description: Source revision of the inventory; a C(+) after it says that files differed from it.
+      type: str
+      sample: 4067fb5d1c2e
+    catalogue:
+      description: Digest of the plan.
+      type: str
+      sample: 5f1d7a84f4b1fbe0c1c09d3ec3c2ff4d5c7f6e2ab0a1f7e51d20c2d2e4b5a6c7
+    images: {description: Image by service., type: dict, sample: {time: "mcp-swarm/time:0a1b2c3d4e5f"}}
+    message: {description: What failed., type: str, sample: "service mcp_time: 3 tasks ended"}
 drift:
   description: What was changed since, other than by a deploy, one line each.
   returned: success
   type: list
   elements: str
+  sample: ["mcp_time: has 1 replicas instead of 2 since release 9 of 2026-11-24T00:10:00Z by ada@desk"]
 pending:
   description: What the catalogue wants and the release does not have yet, one line per service.
   returned: when O(stack) is given
   type: list
   elements: str
+  sample: ["mcp_github: new, mcp-swarm/github:0a1b2c3d4e5f"]
 lock:
   description: Who holds the lock, since when and why; empty where nobody does.
   returned: success
   type: str
+  sample: ada since 2026-12-24T12:00:00Z, until 2026-12-27T12:00:00Z (holidays)
 services:
-  description: Running and wanted tasks by service, such as V(2/2).
+  description: Running and wanted tasks by service; V(asleep) where it has none until somebody calls it.
   returned: success
   type: dict
+  sample: {mcp_edge: 1/1, mcp_gateway: 1/1, mcp_time: 2/2, mcp_ocr: asleep}
 """
 
 from typing import Any
@@ -115,6 +134,8 @@ def look(swarm: Swarm, fleet: str, stack: dict[str, Any] | None) -> dict[str, An
 
 def _count(service: dict[str, Any]) -> str:
     status = service.get("ServiceStatus") or {}
+    if not status.get("DesiredTasks") and (service["Spec"].get("Labels") or {}).get(diff.SCALE_MIN) == "0":
+        return "asleep"
     return f"{status.get('RunningTasks', 0)}/{status.get('DesiredTasks', 0)}"
 
 

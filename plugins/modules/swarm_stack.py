@@ -15,7 +15,7 @@ description:
     update of every service (replicated, global, jobs) to convergence or failure. Then the fleet is called through its
     edge, and what is new is watched until it has run for O(settle) seconds. Only then does the release count as
     deployed.
-  - On any failure the release before is applied again as a whole - services, replicas, secrets, configs, files - and
+  - On any failure the release before is applied again as a whole - services, replicas, secrets, configs - and
     called again. The message names service, task, node, exit code, error and last lines, and says what serves now.
   - Each deploy is recorded in the Swarm itself, in a config named C(<name>_release_<number>). Any manager can list the
     releases (M(sophia_ai.mcp_swarm.swarm_release_info)) and go back to one.
@@ -26,8 +26,26 @@ description:
   - Progress is shown while it runs.
 author:
   - Sophia AI (@sophia-ai)
+extends_documentation_fragment:
+  - sophia_ai.mcp_swarm.attributes
+  - sophia_ai.mcp_swarm.attributes.action
+  - sophia_ai.mcp_swarm.attributes.group
+  - sophia_ai.mcp_swarm.attributes.manager
 requirements:
-  - docker (Python)
+  - Docker's command line, on the manager
+  - mcp (Python) >= 2.3, on the controller, with O(verify=true)
+attributes:
+  check_mode:
+    support: full
+    details: Says per service what would change, and refuses what a deploy would refuse. Takes no lock.
+  diff_mode:
+    support: full
+    details: Shows each changed service's settings, before and after.
+  idempotent:
+    support: partial
+    details: With O(state=rollback) and without O(release), each run goes one release further back.
+  async:
+    details: Runs detached in any case. A connection that breaks, or a controller that dies, does not end it half-way.
 options:
   name:
     description: Name of the stack.
@@ -50,13 +68,6 @@ options:
         C(<stack_file without suffix>.previous.<suffix>).
       - Needed unless O(state=absent).
     type: path
-  files:
-    description:
-      - Files on the manager that belong to the release, by path, each with the path of the file that it is to be
-        replaced by. Meant for the edge's configuration; when one changes, the edge on this node reads it again in
-        place.
-    type: dict
-    default: {}
   only:
     description: Services to deploy. The others stay as the current release has them.
     type: list
@@ -123,13 +134,31 @@ options:
   progress_file:
     description: Where progress lines are appended.
     type: path
-attributes:
-  check_mode:
-    description: Says per service what would change. Takes no lock.
-    support: full
-  diff_mode:
-    description: Shows each changed service's settings before and after.
-    support: full
+  look:
+    description:
+      - Only look, without a lock, whether a deploy with these options has anything to do. RV(due) says so, and nothing
+        is changed.
+      - The action plugin looks first, so that a deploy without changes is one short module.
+    type: bool
+    default: false
+notes:
+  - Secrets and configs are referred to by name, as external objects; M(sophia_ai.mcp_swarm.swarm_objects) makes them.
+  - Images are not built and not pushed. One named by a tag that can move is deployed with the digest that the tag has
+    now; one that nobody can resolve is refused before anything changes.
+  - Replicas of a service with the deploy labels C(ai.sophia.mcp.scale.min) and C(ai.sophia.mcp.scale.max) are left as
+    they are, within these bounds.
+seealso:
+  - module: sophia_ai.mcp_swarm.swarm_release_info
+    description: The releases there are, what runs, what was changed by hand.
+  - module: sophia_ai.mcp_swarm.swarm_lock
+    description: Keeps deploys off.
+  - module: sophia_ai.mcp_swarm.swarm_objects
+    description: Makes what a stack refers to.
+  - module: community.docker.docker_stack
+    description: Plain C(docker stack deploy).
+  - name: Operations
+    description: Every message of this module, and what to do.
+    link: https://github.com/sophia-ai/mcp-swarm/blob/main/docs/operations.md
 """
 
 EXAMPLES = r"""
@@ -140,6 +169,22 @@ EXAMPLES = r"""
     stack_file: "{{ ansible_facts.fleet_plan.paths.stack_file }}"
     catalogue: "{{ ansible_facts.fleet_plan.digest }}"
     why: the new time server
+
+- name: See what that would change
+  sophia_ai.mcp_swarm.swarm_stack:
+    name: mcp
+    stack: "{{ ansible_facts.fleet_plan.stack }}"
+    stack_file: "{{ ansible_facts.fleet_plan.paths.stack_file }}"
+  check_mode: true
+  diff: true
+
+- name: Deploy a stack of one's own, with no fleet to call
+  sophia_ai.mcp_swarm.swarm_stack:
+    name: shop
+    stack: "{{ lookup('ansible.builtin.file', 'shop.yml') | from_yaml }}"
+    stack_file: /etc/shop/stack.yml
+    verify: false
+    timeout: 120
 
 - name: Deploy one server and leave the others as they are
   sophia_ai.mcp_swarm.swarm_stack:
@@ -154,6 +199,15 @@ EXAMPLES = r"""
     state: rollback
     stack_file: "{{ ansible_facts.fleet_plan.paths.stack_file }}"
 
+- name: Go back to a certain release, and wait at most five minutes for somebody else's deploy to end
+  sophia_ai.mcp_swarm.swarm_stack:
+    name: mcp
+    state: rollback
+    release: 7
+    stack_file: "{{ ansible_facts.fleet_plan.paths.stack_file }}"
+    lock_wait: 300
+    why: release 8 answers slowly
+
 - name: Remove everything but the data
   sophia_ai.mcp_swarm.swarm_stack:
     name: mcp
@@ -167,24 +221,54 @@ differences:
   type: list
   elements: str
   sample: ["mcp_time: image mcp-swarm/time:1f2e3d4c5b6a -> mcp-swarm/time:0a1b2c3d4e5f, replicas 1 -> 2"]
+diff:
+  description: Settings of each changed service.
+  returned: in diff mode, and in check mode
+  type: list
+  elements: dict
+  contains:
+    before_header: {description: The service., type: str, sample: mcp_time}
+    after_header: {description: The service again., type: str, sample: mcp_time}
+    before:
+      description: The settings that differ, one a line, as they were.
+      type: str
+      sample: "deploy.replicas: 1\n"
+    after:
+      description: The same, as they are wanted.
+      type: str
+      sample: "deploy.replicas: 2\n"
 converged:
-  description: Seconds to convergence by service.
+  description: Seconds to convergence by service; empty where nothing was changed.
   returned: success, unless O(state=absent)
   type: dict
+  sample: {mcp_gateway: 9.2, mcp_time: 12.7}
 release:
   description: Number of the release that serves; 0 where there is none.
-  returned: success, unless O(state=absent)
+  returned: success, unless O(state=absent) or in check mode
   type: int
+  sample: 9
 recovered:
   description: What became of a deploy that had died; empty where none had.
-  returned: success, unless O(state=absent)
+  returned: success, unless O(state=absent) or in check mode
   type: str
   sample: release 8 of 2026-11-24T00:10:00Z by ada@desk was left unfinished; this deploy finishes it
+due:
+  description: Whether there is something to do.
+  returned: O(look=true)
+  type: bool
+  sample: true
 failures:
   description: One report per service that did not come up.
   returned: failure after something had changed
   type: list
   elements: str
+  sample:
+    - |-
+      service mcp_time: it ran, but never became ready; update paused due to failure or early termination of task x1y2z3
+        task x1y2z3 on node-2: failed, exit code 1
+        error: task: non-zero exit (1): dockerexec: unhealthy container
+        last lines:
+          ModuleNotFoundError: No module named 'tzdata'
 serving:
   description: What serves after a failure.
   returned: failure after something had changed
@@ -195,13 +279,14 @@ removed:
   returned: O(state=absent)
   type: list
   elements: str
+  sample: [mcp_gateway, mcp_time, mcp_gateway_api_key_0a1b2c3d4e5f, mcp_backend]
 """
 
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.builder import Progress
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._progress import Progress
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import NoManager, Swarm, SwarmError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.lock import acquire
@@ -215,24 +300,10 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.transac
 ANSWER_SECONDS = 40
 
 
-def wish(params: dict[str, Any], check: bool) -> Wish:
-    """What the options ask for.
-
-    Raises:
-        SwarmError: a file that is to be deployed cannot be read.
-    """
-    files = {}
-    for path, source in params["files"].items():
-        try:
-            with open(source, encoding="utf-8") as handle:
-                files[path] = handle.read()
-        except OSError as error:
-            if not check:  # in check mode the role has not written it
-                raise SwarmError(f"files: {source}: {error.strerror}; write it before the stack is deployed") from error
+def wish(params: dict[str, Any]) -> Wish:
+    """What the options ask for."""
     keys = ("who", "why", "revision", "catalogue", "timeout", "settle", "keep", "only", "keep_images", "verification")
-    return Wish(
-        document=params["stack"] or {}, files=files, wait=params["lock_wait"], **{key: params[key] for key in keys}
-    )
+    return Wish(document=params["stack"] or {}, wait=params["lock_wait"], **{key: params[key] for key in keys})
 
 
 def deploy(module: AnsibleModule, swarm: Swarm) -> dict[str, Any]:
@@ -253,7 +324,7 @@ def deploy(module: AnsibleModule, swarm: Swarm) -> dict[str, Any]:
         say,
         verify if params["verify"] and params["progress_file"] else None,
     )
-    wanted = wish(params, module.check_mode)
+    wanted = wish(params)
     if params["state"] == "rollback":
         wanted.settle = 0
         if module.check_mode:
@@ -261,6 +332,9 @@ def deploy(module: AnsibleModule, swarm: Swarm) -> dict[str, Any]:
         return transaction.rollback(wanted, params["release"])
     if module.check_mode:
         return as_plan(transaction.preview(wanted))
+    if params["look"]:
+        idle = transaction.idle(wanted)
+        return {"changed": False, "due": True} if idle is None else idle | {"due": False}
     return transaction.deploy(wanted)
 
 
@@ -269,15 +343,7 @@ def as_plan(plan: Any) -> dict[str, Any]:
     return {
         "changed": bool(plan.lines),
         "differences": plan.lines,
-        "diff": [
-            {
-                "before_header": change.service,
-                "after_header": change.service,
-                "before": "".join(f"{line}\n" for line in change.before),
-                "after": "".join(f"{line}\n" for line in change.after),
-            }
-            for change in plan.changes
-        ],
+        "diff": plan.diff,
     }
 
 
@@ -302,7 +368,6 @@ def main() -> None:
             "state": {"type": "str", "choices": ["present", "rollback", "absent"], "default": "present"},
             "stack": {"type": "dict"},
             "stack_file": {"type": "path"},
-            "files": {"type": "dict", "default": {}},
             "only": {"type": "list", "elements": "str", "default": []},
             "release": {"type": "int"},
             "volumes": {"type": "bool", "default": False},
@@ -319,6 +384,7 @@ def main() -> None:
             "revision": {"type": "str", "default": ""},
             "catalogue": {"type": "str", "default": ""},
             "progress_file": {"type": "path"},
+            "look": {"type": "bool", "default": False},
         },
         required_if=[("state", "present", ("stack", "stack_file")), ("state", "rollback", ("stack_file",))],
         supports_check_mode=True,
@@ -328,7 +394,10 @@ def main() -> None:
         module.fail_json(msg=f"keep: {module.params['keep']}: at least 2, or there is nothing to go back to")
     try:
         swarm = Swarm()
-        module.exit_json(**(absent if leaving else deploy)(module, swarm))
+        result = (absent if leaving else deploy)(module, swarm)
+        if not (module._diff or module.check_mode):
+            result.pop("diff", None)
+        module.exit_json(**result)
     except NoManager as error:
         if leaving:  # no Swarm, no fleet
             module.exit_json(changed=False, removed=[])

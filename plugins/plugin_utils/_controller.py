@@ -9,17 +9,21 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
+
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.compile import compile_fleet
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.facts import Facts
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.facts import Facts, Host
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validate import (
+    AUTHORITY,
     BUILT_IN_SECRETS,
     FleetError,
     validate,
 )
+from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _pem
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE_TREES = ("services/runtime", "services/gateway", "services/autoscaler")
@@ -31,7 +35,7 @@ class Controller:
     """One inventory as the controller sees it.
 
     ``inventory_dir`` holds ``locks/`` (committed) and ``.state/`` (git-ignored: generated secrets, the
-    internal CA's certificate, the last verification). Relative paths of the catalogue are looked up in the
+    certificate of the fleet's authority, the last verification). Relative paths of the catalogue are looked up in the
     inventory's directory, then in the collection's root.
     """
 
@@ -46,15 +50,24 @@ class Controller:
         return next((place for place in places if place.exists()), places[-1])
 
     def compile(
-        self, catalogue: Any, settings: Any, gpu_nodes: int = 0, resolve_secrets: bool = True
+        self,
+        catalogue: Any,
+        settings: Any,
+        gpu_nodes: int = 0,
+        resolve_secrets: bool = True,
+        hosts: Sequence[Host] = (),
     ) -> dict[str, Any]:
         """The fleet plan of this inventory.
 
         Raises:
             FleetError: with every mistake found.
         """
-        entries, fleet = validate(catalogue, settings, gpu_nodes)
-        digests = self.secret_digests(self.secret_values(fleet["secrets"])) if resolve_secrets else {}
+        entries, fleet = validate(catalogue, settings, gpu_nodes, hosts)
+        digests: dict[str, str] = {}
+        if resolve_secrets:
+            values = self.secret_values(fleet["secrets"])
+            self._take_authority(values, fleet["edge"])
+            digests = self.secret_digests(values)
         sources = [entry["source"] for entry in entries]
         trees = [*SERVICE_TREES, *(s["path"] for s in sources if s["kind"] == "python")]
         documents = {s["spec"] for s in sources if s["kind"] == "openapi"}
@@ -65,9 +78,25 @@ class Controller:
             secret_digests=digests,
             gpu_nodes=gpu_nodes,
             api_key_file=str(self._secret_file("gateway_api_key", fleet["secrets"])),
-            ca_file=str(self.state_dir / "edge-ca.crt"),
+            ca_file=str(self._ca_file),
+            hosts=hosts,
         )
         return compile_fleet(catalogue, settings, facts)
+
+    @property
+    def _ca_file(self) -> Path:
+        return self.state_dir / "edge-ca.crt"
+
+    def _take_authority(self, values: Mapping[str, str], edge: Mapping[str, Any]) -> None:
+        """Look at the edge's certificates, and keep those that clients are to trust where they find them.
+
+        Raises:
+            FleetError: naming each that an edge could not serve with.
+        """
+        if errors := _pem.problems(values, edge["tls"], edge["hosts"]):
+            raise FleetError(errors)
+        if edge["tls"] == "internal":
+            self._keep(self._ca_file, _pem.certificates(values[AUTHORITY]), mode=0o644)
 
     def _tree_digest(self, relative: str) -> str:
         root = self.path(relative)
@@ -125,16 +154,16 @@ class Controller:
             return str(value)
         kept = self.state_dir / "secrets" / name
         if not kept.exists():
-            self._keep(kept, secrets.token_urlsafe(int((source.get("generate") or {}).get("bytes", 32))))
+            self._keep(kept, _generated(source.get("generate") or {}))
         return kept.read_text("utf-8")
 
     @staticmethod
-    def _keep(path: Path, value: str) -> None:
+    def _keep(path: Path, value: str, mode: int = 0o600) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if path.exists() and path.read_text("utf-8") == value:
             return
         temporary = path.with_name(path.name + ".new")
-        temporary.touch(mode=0o600)
+        temporary.touch(mode=mode)
         temporary.write_text(value, "utf-8")
         temporary.replace(path)
 
@@ -142,6 +171,13 @@ class Controller:
         """A keyed digest of each value: names of Swarm objects show it, and must not help to guess the value."""
         key = self._secret_value("digest_key", {})
         return {name: hmac.new(key.encode(), value.encode(), "sha256").hexdigest() for name, value in values.items()}
+
+
+def _generated(how: Mapping[str, Any]) -> str:
+    """A secret that nobody gave: an authority, or so many random bytes as text."""
+    if how.get("authority"):
+        return _pem.new_authority("MCP Swarm fleet authority", int(how["days"]))
+    return secrets.token_urlsafe(int(how.get("bytes", 32)))
 
 
 def tree_files(root: Path) -> Iterator[Path]:
@@ -163,6 +199,7 @@ class Fleet:
         controller: the inventory's directory.
         catalogue, settings: the two variables with their templates resolved; None where not defined.
         gpu_nodes: how many hosts have ``mcp_node_gpus``.
+        hosts: the nodes, managers first.
     """
 
     def __init__(self, task_vars: Mapping[str, Any], templar: Any) -> None:
@@ -173,6 +210,9 @@ class Fleet:
             templar.template(task_vars[name]) if name in task_vars else None for name in ("mcp_servers", "mcp_fleet")
         )
         self.gpu_nodes = sum(1 for host in task_vars["hostvars"].values() if host.get("mcp_node_gpus"))
+        managers = list(task_vars.get("groups", {}).get("mcp_managers", []))
+        workers = [name for name in task_vars.get("groups", {}).get("mcp_nodes", []) if name not in managers]
+        self.hosts = [_host(name, name in managers, task_vars["hostvars"][name]) for name in [*managers, *workers]]
 
     def plan(self, resolve_secrets: bool = True) -> dict[str, Any]:
         """The whole plan.
@@ -180,7 +220,7 @@ class Fleet:
         Raises:
             FleetError: with every mistake found.
         """
-        return self.controller.compile(self.catalogue, self.settings, self.gpu_nodes, resolve_secrets)
+        return self.controller.compile(self.catalogue, self.settings, self.gpu_nodes, resolve_secrets, self.hosts)
 
     def secret_values(self) -> dict[str, str]:
         """Every secret's value.
@@ -188,8 +228,17 @@ class Fleet:
         Raises:
             FleetError: with every mistake found.
         """
-        dummy, settings = validate(self.catalogue, self.settings, self.gpu_nodes)
+        dummy, settings = validate(self.catalogue, self.settings, self.gpu_nodes, self.hosts)
         return self.controller.secret_values(settings["secrets"])
+
+
+def _host(name: str, manager: bool, given: Mapping[str, Any]) -> Host:
+    """A node, from its variables."""
+    labels = {
+        str(key): str(value).lower() if isinstance(value, bool) else str(value)
+        for key, value in (given.get("mcp_node_labels") or {}).items()
+    }
+    return Host(name, manager, labels, boolean(given.get("mcp_node_edge", True), strict=False))
 
 
 def fact(plan: Mapping[str, Any]) -> dict[str, Any]:

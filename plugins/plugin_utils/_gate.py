@@ -13,10 +13,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _probe, _verdict
+from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _verdict
 
-MISSING = _probe.MISSING
 SERVER_KEYS = ("name", "kind", "replicas", "url", "upstream", "check", "latency_target_ms", "scale")
+
+
+def missing() -> str:
+    """Why the gate cannot call the fleet from this controller; empty where it can."""
+    # The SDK takes longer to import than a deploy without changes, which asks nothing.
+    from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._probe import MISSING
+
+    return MISSING
 
 
 def questions(plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,6 +33,7 @@ def questions(plan: Mapping[str, Any]) -> dict[str, Any]:
         "servers": [{key: server[key] for key in SERVER_KEYS} for server in plan["servers"]],
         "url": plan["edge"]["url"],
         "key": keys.get("gateway_api_key", ""),
+        "authority": keys.get("edge_ca", "") if plan["edge"]["tls"] == "internal" else "",
     }
 
 
@@ -37,12 +45,17 @@ def ask(plan: Mapping[str, Any], question: Mapping[str, Any], timeout: float) ->
         question: what ``questions`` made of the release that serves.
         timeout: seconds for which a server that does not answer yet is asked again.
     """
-    if question["key"] != questions(plan)["key"]:
+    from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._probe import Probe
+
+    mine = questions(plan)
+    if question["key"] != mine["key"]:
         return "not verified by calls: the API key of that release is not the one on this controller", ""
+    if question.get("authority", "") != mine["authority"]:
+        return "not verified by calls: the edge's authority of that release is not the one on this controller", ""
     asked = {**plan, "servers": question["servers"], "edge": {**plan["edge"], "url": question["url"]}}
     try:
         key = Path(plan["client"]["api_key_file"]).read_text("utf-8").strip()
-        servers, problems = asyncio.run(_probe.Probe(asked, key, timeout).run())
+        servers, problems = asyncio.run(Probe(asked, key, timeout).run())
     except OSError as error:
         return "not verified", f"the gate could not be asked: {error}"
     line = _verdict.summary(servers)

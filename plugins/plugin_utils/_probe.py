@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._verdict import Seen
 
@@ -27,6 +28,7 @@ SIDE_BY_SIDE = 4
 SAMPLES = 5
 ATTEMPT_SECONDS = 30.0
 RETRY_SECONDS = 1.0
+CONNECT_SECONDS = 3.0
 
 
 class Probe:
@@ -43,6 +45,7 @@ class Probe:
         # A server scaled to nothing is meant to be away.
         self._servers = [server for server in plan["servers"] if server["replicas"] or server["url"]]
         self._base = plan["edge"]["url"]
+        self._edges = list(dict.fromkeys([self._base, *plan["edge"].get("urls", [])]))
         self._headers = {"Authorization": f"Bearer {key}"}
         self._deadline = time.monotonic() + wait_seconds
         ca_file = plan["client"]["ca_file"]
@@ -83,13 +86,31 @@ class Probe:
         """Without a key nothing may be reached; with it the gateway answers."""
         try:
             async with self._http() as http:
-                answer = await self._patiently(lambda: http.post(f"{self._base}/mcp", json={}))
+
+                async def ask() -> httpx2.Response:
+                    self._base = await self._answering()
+                    return await http.post(f"{self._base}/mcp", json={})
+
+                answer = await self._patiently(ask)
         except Exception as failure:
             edge = f"{self._plan['fleet']}_edge"
             return [f"{self._base} does not answer: {cause(failure)}; look at: docker service ps {edge}"]
         if answer.status_code != 401:
             return [f"{self._base}/mcp answered {answer.status_code} to a request without a key; it must be 401"]
         return []
+
+    async def _answering(self) -> str:
+        """The first edge that takes connections: a node may be lost, and clients go on at the next."""
+        for url in self._edges:
+            parts = urlsplit(url)
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    dummy, writer = await asyncio.open_connection(parts.hostname, parts.port or 443)
+            except OSError:
+                continue
+            writer.close()
+            return url
+        return self._edges[0]
 
     async def _patiently(self, ask: Any) -> Any:
         """Ask until it works, or until the time to wait is over."""

@@ -16,6 +16,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 MARK = "--result--"
+FIRST_POLL_SECONDS = 0.1
 
 display = Display()
 
@@ -41,7 +42,7 @@ def run_with_progress(
         module_name: fully qualified name.
         module_args: its options.
         task_vars: the task's variables.
-        poll: seconds between two looks.
+        poll: seconds between two looks at the most; the first ones follow each other faster.
         timeout: seconds after which the module is given up.
         answer: answers what the module asks on its way (``Progress.ask``).
     """
@@ -61,9 +62,9 @@ def run_with_progress(
     results = started.get("results_file")
     if not results:
         return started
-    offset, deadline = 0, time.monotonic() + timeout
+    offset, deadline, pause = 0, time.monotonic() + timeout, FIRST_POLL_SECONDS
     # The result is read first: once it is there, every line of progress is too.
-    look = "result=$(cat {}); tail -c +{} {} 2>/dev/null; printf '\\n" + MARK + '\\n%s\' "$result"'
+    look = "result=$(cat {}); tail -c +{} {} 2>/dev/null; printf '\\n" + MARK + "\\n%s' \"$result\""
     while True:
         done = action._low_level_execute_command(look.format(shlex.quote(results), offset + 1, shlex.quote(progress)))
         lines, dummy, result = done["stdout"].rpartition(MARK)
@@ -79,7 +80,8 @@ def run_with_progress(
             break
         if time.monotonic() > deadline:
             raise AnsibleActionFail(f"{module_name} did not end within {timeout} s; its state is in {results}")
-        time.sleep(poll)
+        time.sleep(pause)
+        pause = min(2 * pause, poll)
     action._low_level_execute_command(f"rm -f {shlex.quote(results)}")
     action._remove_tmp_path(action._connection._shell.tmpdir)
     for key in ("ansible_job_id", "finished", "started", "results_file", "_ansible_suppress_tmpdir_delete"):

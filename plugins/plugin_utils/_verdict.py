@@ -134,6 +134,6 @@ def client_lines(client: dict[str, Any]) -> list[str]:
     if ca:
         lines.append(f"CA       {ca}")
     lines.append(
-        f'Connect  {trust}claude mcp add --transport http fleet {url} --header "Authorization: Bearer $(cat {key})"'
+        f"Connect  {trust}claude mcp add --transport http fleet {url} --header \"Authorization: Bearer $(cat {key})\""
     )
     return lines

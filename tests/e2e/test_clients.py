@@ -88,8 +88,7 @@ def test_reload_of_the_edge_cuts_no_stream(fleet: Fleet) -> None:
     inside = ["docker", "exec", host] if host else []
     containers = [*inside, "docker", "ps", "--quiet", "--filter", "name=_edge\\."]
     edge = subprocess.run(containers, capture_output=True, text=True, check=True).stdout.split()[0]
-    admin = ["--config", "/etc/caddy/Caddyfile", "--address", "unix//tmp/caddy-admin.sock"]
-    command = ["caddy", "reload", "--force", *admin]
+    command = ["caddy", "reload", "--force", "--config", "/run/edge/current/caddy.json", "--address", "unix//run/edge/admin.sock"]
 
     async def ask() -> int:
         seen = 0

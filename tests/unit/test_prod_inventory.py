@@ -88,7 +88,7 @@ def test_the_gpu_node_is_counted(plan: dict[str, Any]) -> None:
 def test_what_calls_a_vendor_may_leave_and_nothing_else(plan: dict[str, Any]) -> None:
     inside = {name for name, service in plan["stack"]["services"].items() if "egress" not in service["networks"]}
     # The edge is reached through a host port.
-    assert inside == {"ai-memory", "gateway", "edge"}
+    assert inside == {"ai-memory", "gateway", "edge", "edge-config"}
 
 
 def test_each_lock_and_document_has_a_server(plan: dict[str, Any], images: dict[str, dict[str, str]]) -> None:

@@ -112,6 +112,23 @@ class Fleet:
         self.note("deployed again")
         return re.findall(rf"{NODE} .*?(changed=\d+)", done.stdout)[-1]
 
+    def services(self) -> dict[str, str]:
+        """What ``make status`` shows of each."""
+        ask = [str(Path(sys.executable).parent / "ansible"), "mcp_managers", "-i", str(INVENTORY)]
+        ask += ["-m", "sophia_ai.mcp_swarm.swarm_release_info", "-a", "name=mcp", "-o"]
+        env = {**os.environ, **PLAIN, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
+        done = subprocess.run(ask, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return dict(json.loads(done.stdout.partition("=>")[2])["services"])
+
+    def gateway_status(self) -> dict[str, dict[str, Any]]:
+        """What the gateway says of each server."""
+        key = (INVENTORY / ".state" / "secrets" / "gateway_api_key").read_text("utf-8").strip()
+        trust = ssl.create_default_context(cafile=str(INVENTORY / ".state" / "edge-ca.crt"))
+        with httpx2.Client(verify=trust, headers={"Authorization": f"Bearer {key}"}) as http:
+            found = http.get(f"https://{self._address}:8443/status").raise_for_status().json()
+        return {server["name"]: server for server in found["servers"]}
+
     # -- waiting ---------------------------------------------------------------------------------
 
     def note(self, what: str) -> None:

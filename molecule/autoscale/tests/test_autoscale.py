@@ -59,12 +59,15 @@ def test_a_restart_shrinks_nothing_for_a_whole_window(fleet: Fleet, load: Load) 
 def test_an_idle_server_sleeps_and_its_tools_stay(fleet: Fleet) -> None:
     fleet.until("time asleep", lambda: fleet.replicas("time") == 0 and fleet.running("time") == 0, 120)
     assert "time__get_current_time" in fleet.tools()
+    assert fleet.gateway_status()["time"]["asleep"] is True
+    assert fleet.services()["mcp_time"] == "asleep"
     fleet.watch("time", 5, lambda replicas: replicas == 0)  # a list wakes nobody
 
 
 def test_a_call_wakes_it(fleet: Fleet) -> None:
     fleet.until("time asleep", lambda: fleet.replicas("time") == 0 and fleet.running("time") == 0, 120)
     assert "UTC" in fleet.call("time__get_current_time", timezone="UTC")
+    assert fleet.gateway_status()["time"]["asleep"] is False
     assert fleet.replicas("time") == 1
     assert fleet.changes("time")[-1]["reason"] == "wake"
 

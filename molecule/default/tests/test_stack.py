@@ -20,7 +20,7 @@ Objects = list[dict[str, Any]]
 
 def test_every_service_of_the_plan_and_no_other_runs(services: dict[str, Any], plan: dict[str, Any]) -> None:
     assert set(services) == {f"mcp_{name}" for name in plan["stack"]["services"]}
-    assert len(services) == 14  # twelve servers, the gateway and the edge
+    assert len(services) == 15  # twelve servers, the gateway, the edge and what configures it
 
 
 def test_every_service_runs_at_its_replicas(node: Host, plan: dict[str, Any]) -> None:
@@ -49,7 +49,7 @@ def test_only_the_edge_publishes_and_only_its_port(node: Host, containers: Objec
 
 
 def test_containers_are_healthy(containers: Objects) -> None:
-    assert len(containers) == 15
+    assert len(containers) == 16
     for box in containers:
         assert box["State"]["Health"]["Status"] == "healthy", box["Name"]
         assert box["RestartCount"] == 0, box["Name"]
@@ -104,7 +104,7 @@ def test_secrets_are_files_of_their_reader_alone(node: Host, containers: Objects
             path = f"/run/secrets/{secret['File']['Name']}"
             assert node.check_output(f"docker exec {box['Id']} stat -c '%a %u' {path}") == f"400 {MCP_USER}"
             readers.add(service)
-    assert readers == {"mcp_gateway", "mcp_fleet-status"}
+    assert readers == {"mcp_gateway", "mcp_fleet-status", "mcp_edge-config"}
 
 
 def test_the_key_is_in_its_secret_alone(

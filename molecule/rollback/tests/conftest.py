@@ -5,71 +5,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import ssl
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
-from mcp.client import Client
-from mcp.client.streamable_http import streamable_http_client
+from calls import Calls
 
 SCENARIO = Path(__file__).resolve().parents[1]
 ROOT = SCENARIO.parents[1]
 INVENTORY = Path(os.environ.get("MCP_ROLLBACK_INVENTORY", SCENARIO / "inventory"))
 NODE = os.environ.get("MOLECULE_NODE", "mcp-rollback")
-PAUSE_SECONDS = 0.1
 # Molecule asks for colours, which are no part of a message.
 PLAIN = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "PY_COLORS": "0", "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-CALL_SECONDS = 20.0
 rows: list[tuple[str, str, str, str]] = []
-
-
-@dataclass
-class Calls:
-    """Calls of the tool get_current_time through the edge, one after the other."""
-
-    url: str
-    sent: int = 0
-    failed: list[str] = field(default_factory=list)
-    _stop: threading.Event = field(default_factory=threading.Event)
-
-    def run(self) -> None:
-        asyncio.run(self._run())
-
-    def stop(self) -> None:
-        self._stop.set()
-
-    async def _run(self) -> None:
-        key = (INVENTORY / ".state" / "secrets" / "gateway_api_key").read_text("utf-8").strip()
-        headers = {"Authorization": f"Bearer {key}"}
-        while not self._stop.is_set():
-            trust = ssl.create_default_context(cafile=str(INVENTORY / ".state" / "edge-ca.crt"))
-            try:
-                async with (
-                    httpx2.AsyncClient(verify=trust, headers=headers, timeout=CALL_SECONDS) as http,
-                    Client(streamable_http_client(self.url, http_client=http)) as client,
-                ):
-                    while not self._stop.is_set():
-                        self.sent += 1
-                        async with asyncio.timeout(CALL_SECONDS):
-                            result = await client.call_tool("get_current_time", {"timezone": "UTC"})
-                        if result.is_error:
-                            self.failed.append(str(result.content)[:200])
-                        await asyncio.sleep(PAUSE_SECONDS)
-            except Exception as error:  # whatever a client may meet is a call that was lost
-                while isinstance(getattr(error, "exceptions", None), tuple):  # task groups of the SDK wrap it
-                    error = error.exceptions[0]
-                self.failed.append(f"{type(error).__name__}: {error}"[:200])
-                await asyncio.sleep(PAUSE_SECONDS)
 
 
 class Node:
@@ -126,14 +79,8 @@ def calls(node: Node) -> Iterator[Calls]:
     address = json.loads(
         subprocess.run(["docker", "inspect", NODE], capture_output=True, text=True, check=True).stdout
     )[0]["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
-    made = Calls(f"https://{address}:8443/servers/time/mcp")
-    thread = threading.Thread(target=made.run)
-    thread.start()
-    try:
+    with Calls(INVENTORY, [f"https://{address}:8443/servers/time/mcp"]).going_on() as made:
         yield made
-    finally:
-        made.stop()
-        thread.join(2 * CALL_SECONDS)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

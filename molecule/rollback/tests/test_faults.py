@@ -8,15 +8,17 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import signal
 import subprocess
 import time
 from typing import Any
 
 import pytest
-from conftest import Calls, Node, rows
+from calls import Calls
+from conftest import NODE, Node, rows
 
-WHOLE = {"mcp_edge": "1/1", "mcp_fetch": "1/1", "mcp_gateway": "1/1", "mcp_time": "2/2"}
+WHOLE = {"mcp_edge": "1/1", "mcp_edge-config": "1/1", "mcp_fetch": "1/1", "mcp_gateway": "1/1", "mcp_time": "2/2"}
 FULL = "/var/lib/docker/containers/full"
 TINI = ["/usr/bin/tini", "--", "/bin/sh", "-c"]
 HEALTHY = {"test": ["CMD", "true"], "interval": "1s"}
@@ -32,7 +34,7 @@ def served(output: str) -> str:
 
 
 def row(name: str, said: str, output: str, calls: Calls) -> None:
-    rows.append((name, said, served(output), f"{calls.sent} sent, {len(calls.failed)} lost"))
+    rows.append((name, said, served(output), str(calls)))
 
 
 REFUSED = "nothing was changed"
@@ -67,6 +69,32 @@ def test_a_fault(
     assert calls.sent > len(calls.failed)
     if lost is not None:
         assert len(calls.failed) <= lost, calls.failed
+
+
+REFUSED_BY_CADDY = [
+    ("refused by all", "https://localhost {\n\tno_such_directive\n}\n", "unrecognized directive: no_such_directive"),
+    ("refused when loaded", "{\n\tadmin unix//run/edge/admin.sock\n}\nhttp://localhost:9999 {\n\trespond ok\n}\n", "listen tcp :9999: bind: address already in use"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text", "said"), REFUSED_BY_CADDY, ids=[case[0] for case in REFUSED_BY_CADDY])
+def test_a_configuration_that_the_edge_refuses(node: Node, calls: Calls, name: str, text: str, said: str) -> None:
+    """It is named with Caddy's words and the node; the edge goes on, and its task is never touched."""
+    before, edge = node.info(), node.sh("docker ps --quiet --filter name=mcp_edge.").split()
+    node.sh(f"printf %s {shlex.quote(text)} | docker config create mcp_edge_wrong -")
+    node.sh("for id in $(docker ps --quiet --filter name=mcp_edge.); do docker exec --detach $id python3 -m http.server 9999; done")
+    code, output = node.deploy({"configs": {"edge": {"name": "mcp_edge_wrong"}}}, timeout=180)
+    node.sh("docker config rm mcp_edge_wrong", check=False)
+    assert code != 0, output
+    assert "service mcp_edge-config:" in output
+    assert f"on {NODE}" in output
+    assert said in output
+    after = node.info()
+    assert after["current"]["release"] == before["current"]["release"]
+    assert (after["services"], after["drift"], after["lock"]) == (WHOLE, [], "")
+    assert set(edge) & set(node.sh("docker ps --quiet --filter label=com.docker.swarm.service.name=mcp_edge").split())
+    row(f"edge's configuration {name}", said, output, calls)
+    assert not calls.failed
 
 
 def test_a_port_that_is_taken(node: Node, calls: Calls) -> None:

@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from typing import Any
 
+from .edge import caddyfile, plan_edge
 from .facts import Facts
 from .gateway_config import PORT, gateway_config
 from .images import content_digest, plan_images
+from .placing import constraints, manager_warnings
 from .scaling import autoscaler_config, first_replicas, scaled
+from .schema import TIERS
 from .stack import LABEL, stack
 from .validate import validate
 
@@ -32,11 +34,15 @@ def compile_fleet(catalogue: Any, settings: Any, facts: Facts) -> dict[str, Any]
     Raises:
         FleetError: with every mistake found.
     """
-    entries, fleet = validate(catalogue, settings, facts.gpu_nodes)
+    entries, fleet = validate(catalogue, settings, facts.gpu_nodes, facts.hosts)
     name = fleet["name"]
     images, missing_locks = plan_images(entries, fleet, facts)
     refs = {image["name"]: image["ref"] for image in images}
-    servers = [_server(entry, refs, name, facts.gpu_nodes) for entry in entries]
+    servers = [
+        _server(entry, refs, name, facts.gpu_nodes)
+        | {"constraints": constraints(entry, fleet["data_node"], facts.hosts)}
+        for entry in entries
+    ]
     secrets = [
         {
             "name": s,
@@ -46,22 +52,17 @@ def compile_fleet(catalogue: Any, settings: Any, facts: Facts) -> dict[str, Any]
         for s in sorted(fleet["secrets"])
     ]
     gateway = gateway_config(servers, fleet)
-    configs = [_config(name, "gateway", gateway)]
+    configs = [_config(name, "gateway", _json(gateway))]
     if scaled(servers):
-        configs.append(_config(name, "autoscaler", autoscaler_config(servers, fleet)))
+        configs.append(_config(name, "autoscaler", _json(autoscaler_config(servers, fleet))))
     paths = {
         "config_dir": fleet["config_dir"],
         "state_dir": fleet["state_dir"],
         "build_dir": f"{fleet['state_dir']}/build",
         "stack_file": f"{fleet['config_dir']}/docker-compose.cloud.yml",
-        "edge_dir": f"{fleet['config_dir']}/edge",
     }
-    edge = dict(fleet["edge"])
-    port = "" if edge["port"] == 443 else f":{edge['port']}"
-    edge["url"] = f"https://{edge['hosts'][0]}{port}"
-    # A client that connects by address sends no server name; then the certificate of an address is the right one.
-    edge["default_sni"] = next((host for host in edge["hosts"] if is_address(host)), edge["hosts"][0])
-    edge["upstream"] = {"dns": f"tasks.{name}_gateway", "port": PORT}
+    edge = plan_edge(fleet, PORT)
+    configs.append(_config(name, "edge", caddyfile(edge)))
     objects = {secret["name"]: secret["object"] for secret in secrets}
     plan = {
         "version": PLAN_VERSION,
@@ -76,36 +77,49 @@ def compile_fleet(catalogue: Any, settings: Any, facts: Facts) -> dict[str, Any]
         "secret_sources": sorted(fleet["secrets"]),
         "configs": configs,
         "networks": [
-            {"name": f"{name}_{tier}", "tier": tier, "subnet": subnet, "internal": tier in ("backend", "control")}
-            for tier, subnet in fleet["networks"].items()
+            {
+                "name": f"{name}_{tier}",
+                "tier": tier,
+                "subnet": fleet["networks"][tier],
+                "internal": tier in ("backend", "control"),
+                "encrypted": encrypted(fleet, len(facts.hosts)),
+                "mtu": fleet["networks"]["mtu"],
+            }
+            for tier in TIERS
             if tier != "control" or scaled(servers)
         ],
+        "nodes": [{"name": host.name, "manager": host.manager, "labels": dict(host.labels)} for host in facts.hosts],
+        "warnings": manager_warnings(facts.hosts),
         "servers": servers,
         "gateway": {"replicas": fleet["gateway"]["replicas"], "port": PORT, "config": gateway},
         "edge": edge,
-        "stack": stack(fleet, servers, refs, objects, {c["name"]: c["object"] for c in configs}, paths["edge_dir"]),
+        "stack": stack(
+            fleet, servers, refs, objects, {c["name"]: c["object"] for c in configs}, edge, facts.hosts
+        ),
         "client": {
             "url": f"{edge['url']}/mcp",
             "api_key_file": facts.api_key_file,
-            "ca_file": facts.ca_file if edge["tls"] == "internal" else "",
+            "ca_file": {"internal": facts.ca_file, "files": edge["ca_file"], "acme": ""}[edge["tls"]],
         },
     }
     return plan | {"digest": content_digest(plan)}
 
 
-def _config(fleet: str, name: str, document: dict[str, Any]) -> dict[str, str]:
+def encrypted(fleet: dict[str, Any], nodes: int) -> bool | None:
+    """Whether traffic between nodes is encrypted; None where there is none, and networks stay as they are."""
+    wish = fleet["networks"]["encrypted"]
+    if wish == "auto":
+        return True if nodes > 1 else None
+    return bool(wish == "true")
+
+
+def _json(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
+
+
+def _config(fleet: str, name: str, text: str) -> dict[str, str]:
     """A configuration file as a Swarm config named by its content."""
-    text = json.dumps(document, indent=2, sort_keys=True) + "\n"
     return {"name": name, "object": f"{fleet}_{name}_{content_digest(text)[:12]}", "content": text}
-
-
-def is_address(host: str) -> bool:
-    """Whether a host is an IP address."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _server(entry: dict[str, Any], refs: dict[str, str], stack_name: str, gpu_nodes: int) -> dict[str, Any]:

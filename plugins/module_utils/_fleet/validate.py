@@ -14,16 +14,20 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .edge import is_address
+from .facts import Host
+from .placing import placing_rules
 from .scaling import scale_rules
-from .schema import FLEET, SERVER, Key
+from .schema import FLEET, SECRET, SERVER, TIERS, Key
 
 FILES_DIR = "/etc/mcp/"
 FILE_BELOW = r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*"
 RUNTIME_FILES = ("server.json", "openapi.json")
 BUILT_IN_SECRETS = ("gateway_api_key", "gateway_session_key")
+AUTHORITY = "edge_ca"
 # A server's service and image are named after it; these are the fleet's own.
 OWN_NAMES = {
-    **dict.fromkeys(("gateway", "edge", "autoscaler", "docker-proxy"), "service"),
+    **dict.fromkeys(("gateway", "edge", "edge-config", "autoscaler", "docker-proxy"), "service"),
     **dict.fromkeys(("os", "builder", "runtime-python", "runtime-node"), "image"),
 }
 # What a volume must not hide in a server's container.
@@ -50,6 +54,8 @@ def _scalar(value: Any, key: Key, path: str, errors: list[str]) -> Any:
     if key.quoted and isinstance(value, float):
         errors.append(f"{path}: {value!r} was read as a number, which drops zeros at its end; put it in quotes")
         return None
+    if isinstance(value, bool) and str(value).lower() in key.choices:  # YAML's true, where other words are allowed too
+        value = str(value).lower()
     if key.type == "str" and isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
     fits = isinstance(value, kinds[key.type])
@@ -162,7 +168,7 @@ def _server_rules(
     if kind == "image" and server["files"]:
         errors.append(f"{path}.files: has no effect with kind image, which is not built here; remove it")
     if kind == "remote":
-        for name in ("volumes", "packages", "prepare", "files", "secrets", "env"):
+        for name in ("volumes", "packages", "prepare", "files", "secrets", "env", "node"):
             if server[name]:
                 errors.append(f"{path}.{name}: has no effect with kind remote; remove it (credentials go to headers)")
 
@@ -181,7 +187,7 @@ def _volume_rules(volumes: Mapping[str, Any], path: str, errors: list[str]) -> N
             errors.append(f"{path}.volumes.{name}: {target!r} would hide {hidden[0]}; choose another path")
 
 
-def _fleet_rules(fleet: dict[str, Any], errors: list[str]) -> None:
+def _edge_rules(fleet: dict[str, Any], edge_nodes: int, errors: list[str]) -> None:
     edge = fleet["edge"]
     if edge["tls"] == "acme" and not edge["acme_email"]:
         errors.append("mcp_fleet.edge.acme_email: missing; ACME needs a contact address")
@@ -189,6 +195,25 @@ def _fleet_rules(fleet: dict[str, Any], errors: list[str]) -> None:
         errors.append(f"mcp_fleet.edge.http_port: {edge['http_port']} is also edge.port; use another")
     if not edge["hosts"]:
         errors.append("mcp_fleet.edge.hosts: empty; name at least one host that clients use")
+    for index, host in enumerate(edge["hosts"]):
+        if isinstance(host, str) and ":" in host and not is_address(host):
+            errors.append(f"mcp_fleet.edge.hosts[{index}]: {host!r} is no IPv6 address; write one such as 2001:db8::7")
+    if edge["tls"] == "acme" and edge_nodes > 1:
+        errors.append(
+            f"mcp_fleet.edge.tls: 'acme' with {edge_nodes} edge nodes: the authority's challenge reaches any of them,"
+            " and only the one that asked for the certificate can answer; use files or internal, or one edge node"
+        )
+    if edge["tls"] == "files":
+        errors += [
+            f"mcp_fleet.secrets.{name}: missing; edge.tls files needs it, such as {{file: /path/{file}.pem}}"
+            for name, file in (("edge_certificate", "fullchain"), ("edge_key", "privkey"))
+            if name not in fleet["secrets"]
+        ]
+    elif edge["ca_file"]:
+        errors.append(f"mcp_fleet.edge.ca_file: has no effect with edge.tls {edge['tls']}; remove it")
+
+
+def _fleet_rules(fleet: dict[str, Any], errors: list[str]) -> None:
     if "digest_key" in fleet["secrets"]:
         errors.append("mcp_fleet.secrets.digest_key: the controller keeps a key of its own by this name; use another")
     for name, secret in fleet["secrets"].items():
@@ -198,7 +223,8 @@ def _fleet_rules(fleet: dict[str, Any], errors: list[str]) -> None:
                 f"mcp_fleet.secrets.{name}: has {len(given)} sources; give exactly one of generate, env, value, file"
             )
     nets: list[tuple[str, Any]] = []
-    for name, subnet in fleet["networks"].items():
+    for name in TIERS:
+        subnet = fleet["networks"].get(name)
         try:
             net = ipaddress.ip_network(subnet)
         except (ValueError, TypeError) as error:
@@ -212,13 +238,16 @@ def _fleet_rules(fleet: dict[str, Any], errors: list[str]) -> None:
         nets.append((name, net))
 
 
-def validate(catalogue: Any, settings: Any, gpu_nodes: int = 0) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def validate(
+    catalogue: Any, settings: Any, gpu_nodes: int = 0, hosts: Sequence[Host] = ()
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The catalogue and the settings with all defaults filled in.
 
     Args:
         catalogue: the list ``mcp_servers``.
         settings: the mapping ``mcp_fleet``.
         gpu_nodes: how many nodes of the inventory have a GPU.
+        hosts: the inventory's nodes.
 
     Raises:
         FleetError: with every mistake found.
@@ -226,8 +255,10 @@ def validate(catalogue: Any, settings: Any, gpu_nodes: int = 0) -> tuple[list[di
     errors: list[str] = []
     fleet = _value(settings or {}, Key("object", keys=FLEET), "mcp_fleet", errors)
     fleet = fleet or _object({}, FLEET, "mcp_fleet", [])
-    for name in BUILT_IN_SECRETS:
-        fleet["secrets"].setdefault(name, {"generate": {"bytes": 32}, "env": None, "value": None, "file": None})
+    own = dict.fromkeys(BUILT_IN_SECRETS, False) | ({AUTHORITY: True} if fleet["edge"]["tls"] == "internal" else {})
+    for name, authority in own.items():
+        if name not in fleet["secrets"]:
+            fleet["secrets"][name] = _object({"generate": {"authority": authority}}, SECRET.keys, "", [])
     if not isinstance(catalogue, (list, tuple)) or not catalogue:
         errors.append(f"mcp_servers: {_shown(catalogue)} is not a list with at least one server")
         catalogue = []
@@ -248,7 +279,9 @@ def validate(catalogue: Any, settings: Any, gpu_nodes: int = 0) -> tuple[list[di
             _server_rules(server, path, fleet["secrets"], gpu_nodes, errors)
             scale_rules(server, path, fleet["autoscaling"]["gpu"]["url"], errors)
         servers.append(server)
+    _edge_rules(fleet, sum(1 for host in hosts if host.edge), errors)
     _fleet_rules(fleet, errors)
+    placing_rules(servers, fleet["data_node"], hosts, errors)
     if errors:
         raise FleetError(list(dict.fromkeys(errors)))
     return servers, fleet

@@ -21,6 +21,7 @@ WORDS = {
     "deploy.resources.limits.cpus": "limit of cpus",
     "deploy.resources.limits.memory": "limit of memory",
     "deploy.placement.constraints": "where it may run",
+    "deploy.placement.preferences": "how it is spread",
     "deploy.update_config": "how it is updated",
     "deploy.rollback_config": "how it goes back",
     "stop_grace_period": "time to stop",

@@ -5,30 +5,41 @@
 
 from __future__ import annotations
 
+import http.client
+import importlib.util
+import json
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._process import run
-
-try:
-    import docker
-    from docker.errors import APIError, DockerException
-    from requests.exceptions import RequestException
-
-    DOCKER_IMPORT_ERROR: str | None = None
-except ImportError as failure:  # the module says so in its own words
-    DOCKER_IMPORT_ERROR = str(failure)
 
 LABEL = "ai.sophia.mcp"
 # Configs that hold what a deploy knows (releases, the lock) carry this label with their kind; pruning spares them.
 RECORD = f"{LABEL}.record"
 # How long an engine may be away (it restarts, the Swarm elects a leader) before it is given up.
 PATIENCE_SECONDS = 90.0
+OK = 200
 CONFLICT = 409
 SERVER_ERROR = 500
+SOCKET = "/var/run/docker.sock"
+TIMEOUT_SECONDS = 60
+# Methods of the SDK that are one GET request with its query.
+READS = {
+    "info": "/info",
+    "services": "/services",
+    "tasks": "/tasks",
+    "configs": "/configs",
+    "secrets": "/secrets",
+    "networks": "/networks",
+    "images": "/images/json",
+    "nodes": "/nodes",
+}
 
 Answer = TypeVar("Answer")
 
@@ -41,6 +52,77 @@ class NoManager(SwarmError):
     """The engine answers, but manages no Swarm."""
 
 
+class _Connection(http.client.HTTPConnection):
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(SOCKET)
+
+
+class Api:
+    """Has the methods of the SDK's ``APIClient``, with its arguments (by name), answers and errors.
+
+    What is only read comes by plain HTTP: importing the SDK takes longer than everything that a deploy without changes
+    asks. It is imported for what changes something, and for errors.
+    """
+
+    def __init__(self) -> None:
+        self._version: str | None = None
+        self._client: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return partial(self._read, name) if name in READS else getattr(self._sdk(), name)
+
+    def _sdk(self) -> Any:
+        if self._client is None:
+            try:
+                import docker
+            except ImportError as error:
+                raise missing(error) from error
+            # Of a known version it asks nothing when it is made: an engine that is away shows when it is used.
+            self._client = docker.APIClient(f"unix://{SOCKET}", self._version or "auto", TIMEOUT_SECONDS)
+        return self._client
+
+    def _read(self, name: str, **query: Any) -> Any:
+        """A list as the SDK gives it; whatever goes wrong goes wrong there again, with its errors."""
+        try:
+            if self._version is None:
+                self._version = self._get("/_ping")[1]
+            status, dummy, body = self._get(f"/v{self._version}{READS[name]}?{_encoded(query)}")
+            if status == OK:
+                return json.loads(body)
+        except (OSError, http.client.HTTPException, ValueError):
+            pass
+        return getattr(self._sdk(), name)(**query)
+
+    @staticmethod
+    def _get(target: str) -> tuple[int, str | None, bytes]:
+        """Status, the API's version, and body."""
+        connection = _Connection("docker", timeout=TIMEOUT_SECONDS)
+        try:
+            connection.request("GET", target)
+            answer = connection.getresponse()
+            return answer.status, answer.getheader("Api-Version"), answer.read()
+        finally:
+            connection.close()
+
+
+def _encoded(query: dict[str, Any]) -> str:
+    values = {key: value for key, value in query.items() if value is not None}
+    filters = {
+        key: [str(item) for item in (value if isinstance(value, list) else [value])]
+        for key, value in values.pop("filters", {}).items()
+    }
+    if filters:
+        values["filters"] = json.dumps(filters)
+    return urlencode(values)
+
+
+def missing(error: object) -> SwarmError:
+    """There is no SDK, and why."""
+    return SwarmError(f"the Python package docker is missing here ({error}); install python3-docker")
+
+
 class Swarm:
     """A manager's engine.
 
@@ -50,14 +132,14 @@ class Swarm:
     """
 
     def __init__(self) -> None:
-        if DOCKER_IMPORT_ERROR:
-            raise SwarmError(
-                f"the Python package docker is missing here ({DOCKER_IMPORT_ERROR}); install python3-docker"
-            )
+        if not importlib.util.find_spec("docker"):  # before anything is changed
+            raise missing("it is not installed")
+        self.api: Any = Api()
         try:
-            self.api: Any = docker.APIClient(version="auto", timeout=60)
             info = self.api.info()
-        except DockerException as error:
+        except SwarmError:
+            raise
+        except Exception as error:  # in as many ways as the SDK has errors
             raise SwarmError(f"the Docker engine does not answer: {error}; run the provision playbook first") from error
         if not (info.get("Swarm") or {}).get("ControlAvailable"):
             raise NoManager(f"{info.get('Name')} is no Swarm manager; run the provision playbook first")
@@ -72,16 +154,25 @@ class Swarm:
     def tasks(self, service: str) -> list[dict[str, Any]]:
         """The tasks of a service, newest first."""
         found: list[dict[str, Any]] = patiently(lambda: self.api.tasks(filters={"service": service}))
-        return sorted(found, key=lambda task: task["CreatedAt"], reverse=True)
+        return sorted(self._told(found), key=lambda task: task["CreatedAt"], reverse=True)
 
     def stack_tasks(self, stack: str) -> dict[str, list[dict[str, Any]]]:
         """Every task of a stack by its service's id, newest first: one request, however many services."""
         label = f"com.docker.stack.namespace={stack}"
         found: list[dict[str, Any]] = patiently(lambda: self.api.tasks(filters={"label": label}))
         tasks: dict[str, list[dict[str, Any]]] = {}
-        for task in sorted(found, key=lambda task: task["CreatedAt"], reverse=True):
+        for task in sorted(self._told(found), key=lambda task: task["CreatedAt"], reverse=True):
             tasks.setdefault(task["ServiceID"], []).append(task)
         return tasks
+
+    def _told(self, tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Without those that are to end on a node that is lost: their last word stays "running" until it is back."""
+        ending = [t for t in tasks if t["DesiredState"] in ("shutdown", "remove") and t["Status"]["State"] == "running"]
+        if not ending:
+            return tasks
+        ready = {node["ID"] for node in patiently(self.api.nodes) if node["Status"]["State"] == "ready"}
+        lost = {task["ID"] for task in ending if task.get("NodeID") not in ready}
+        return [task for task in tasks if task["ID"] not in lost]
 
     def records(self, fleet: str, kind: str) -> list[dict[str, Any]]:
         """The fleet's configs of one kind of record, with their data."""
@@ -90,6 +181,8 @@ class Swarm:
 
     def create_config(self, name: str, data: bytes, labels: dict[str, str]) -> bool:
         """Make a config; False where one of that name exists, whatever it holds."""
+        from docker.errors import APIError
+
         try:
             self.api.create_config(name, data, labels=labels)
         except APIError as error:
@@ -112,6 +205,8 @@ class Swarm:
 
     def node_name(self, node_id: str) -> str:
         """A node's host name; its id where the node is gone."""
+        from docker.errors import DockerException
+
         try:
             return str(self.api.inspect_node(node_id)["Description"]["Hostname"])
         except DockerException:
@@ -120,6 +215,9 @@ class Swarm:
 
 def away(error: Exception) -> bool:
     """Whether an error says that the engine or the Swarm's leader is not there now, rather than that it refuses."""
+    from docker.errors import APIError
+    from requests.exceptions import RequestException
+
     if isinstance(error, APIError):
         return bool(error.status_code and error.status_code >= SERVER_ERROR and "out of sequence" not in str(error))
     return isinstance(error, (RequestException, OSError))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import (
+    LABEL,
     Swarm,
     docker_command,
 )
@@ -21,7 +22,10 @@ LOG_LINES = 12
 # A task that ended this often under the new specification will not come up by itself.
 FAILED_TASKS = 3
 UNHEALTHY = "unhealthy container"
+# A service with this deploy label has done all that it is for when it is ready.
+SETTLED = f"{LABEL}.settled"
 NO_NODE_SECONDS = 10.0
+OWN_PORT = "host-mode port already in use"
 ENDED = ("failed", "rejected", "orphaned", "complete")
 UPDATE_FAILED = ("paused", "rollback_started", "rollback_paused", "rollback_completed")
 
@@ -109,8 +113,10 @@ def judge(service: dict[str, Any], tasks: list[dict[str, Any]], updated_at: str,
     if len(bad) >= FAILED_TASKS:
         return Verdict("failed", f"{len(bad)} tasks ended", bad[0])
     pending = [task for task in mine if task["Status"]["State"] == "pending" and task["Status"].get("Err")]
-    if pending and waited > NO_NODE_SECONDS:
-        return Verdict("failed", "no node can run it", pending[0])
+    # A task that waits for the port of the one before it gets it; one that was made later has its own time to wait.
+    hopeless = [t for t in pending if not (leaving and OWN_PORT in t["Status"]["Err"]) and _age(t) > NO_NODE_SECONDS]
+    if hopeless and waited > NO_NODE_SECONDS:
+        return Verdict("failed", "no node can run it", hopeless[0])
     return Verdict("waiting", f"{running}/{desired}", next(iter(bad or pending), None))
 
 
@@ -215,6 +221,10 @@ def watch(
         time.sleep(POLL_SECONDS)
 
 
+def _settled(service: dict[str, Any]) -> bool:
+    return SETTLED in (service["Spec"].get("Labels") or {})
+
+
 def settle(
     swarm: Swarm,
     stack: str,
@@ -227,7 +237,8 @@ def settle(
 
     A server that ends a while after it became ready would otherwise be found by its users.
     """
-    names = {name for name in names if name in (services := swarm.services(stack)) and not job(services[name])}
+    services = swarm.services(stack)
+    names = {name for name in names if name in services and not job(services[name]) and not _settled(services[name])}
     start, said = time.monotonic(), False
     known: set[str] | None = None
     while True:

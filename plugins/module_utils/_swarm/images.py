@@ -5,15 +5,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterable
 from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import Swarm, SwarmError
-
-with contextlib.suppress(ImportError):  # Swarm() says so in its own words
-    from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 # Images that the fleet builds are named by their content: the tag is a digest.
 CONTENT_TAG = re.compile(r":[0-9a-f]{12}$")
@@ -30,7 +26,8 @@ def pinned(swarm: Swarm, images: dict[str, str]) -> dict[str, str]:
         SwarmError: naming each service whose image is nowhere or has no digest, and what to do.
     """
     found: dict[str, str] = {}
-    answers: dict[str, str] = {}
+    here = {tag for image in swarm.api.images() for tag in image.get("RepoTags") or []}
+    answers = {image: image for image in images.values() if image in here and CONTENT_TAG.search(image)}
     problems = []
     for service, image in sorted(images.items()):
         try:
@@ -46,6 +43,8 @@ def pinned(swarm: Swarm, images: dict[str, str]) -> dict[str, str]:
 
 def _pin(swarm: Swarm, image: str) -> str:
     """The image by content."""
+    from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+
     if "@sha256:" in image:
         _present(swarm, image)
         return image
@@ -75,6 +74,8 @@ def _pin(swarm: Swarm, image: str) -> str:
 
 
 def _present(swarm: Swarm, image: str) -> None:
+    from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+
     try:
         swarm.api.inspect_image(image)
         return
@@ -98,10 +99,9 @@ def prune_images(swarm: Swarm, dropped: Iterable[str], kept: Iterable[str]) -> l
         dropped: images that releases named which are no more.
         kept: images that other releases and the plan name.
     """
-    wanted = set(kept)
-    for service in swarm.api.services():
-        for spec in (service["Spec"], service.get("PreviousSpec") or {}):
-            wanted.add(str(((spec.get("TaskTemplate") or {}).get("ContainerSpec") or {}).get("Image", "")))
+    from docker.errors import APIError
+
+    wanted = set(kept) | service_images(swarm)
     removed = []
     for image in sorted(set(dropped) - wanted):
         try:
@@ -110,6 +110,12 @@ def prune_images(swarm: Swarm, dropped: Iterable[str], kept: Iterable[str]) -> l
             continue
         removed.append(image)
     return removed
+
+
+def service_images(swarm: Swarm) -> set[str]:
+    """Images that any service of the Swarm names, now or in what it would go back to."""
+    specs = [spec for s in swarm.api.services() for spec in (s["Spec"], s.get("PreviousSpec") or {})]
+    return {str(((spec.get("TaskTemplate") or {}).get("ContainerSpec") or {}).get("Image", "")) for spec in specs}
 
 
 def images_of(document: dict[str, Any]) -> dict[str, str]:

@@ -150,11 +150,12 @@ class Lock:
             )
 
     def _beat(self) -> None:
-        swarm = Swarm()  # a connection of its own: the SDK's is not for two threads
+        swarm: Swarm | None = None  # a connection of its own: the SDK's is not for two threads
         beat = 0
         while not self._stop.wait(BEAT_SECONDS):
             beat += 1
             try:
+                swarm = swarm or Swarm()
                 there = read(swarm, self.fleet)
                 if not there or there[0].token != self.holder.token:
                     self.lost = f"it is held by {there[0]}" if there else "somebody freed it"

@@ -37,7 +37,6 @@ class Release:
     Attributes:
         number: counts up; ``<fleet>_release_<number>`` is the config's name.
         document: the compose document, images pinned.
-        files: what lies on the manager beside it, path to text: the edge's configuration.
         images: service to what its image is: a content tag, or a tag with its digest.
         verification: what the gate asks, as the action plugin gave it.
         started, who, why, revision, catalogue: when (UTC), by whom, for what, of which source revision and plan.
@@ -48,7 +47,6 @@ class Release:
 
     number: int
     document: dict[str, Any]
-    files: dict[str, str]
     images: dict[str, str]
     verification: dict[str, Any]
     started: str
@@ -88,10 +86,10 @@ class Release:
 
     def same_content(self, other: Release) -> bool:
         """Whether both describe the same fleet."""
-        return self.document == other.document and self.files == other.files
+        return self.document == other.document
 
 
-CONTENT = ("document", "files", "images", "verification", "started", "who", "why", "revision", "catalogue")
+CONTENT = ("document", "images", "verification", "started", "who", "why", "revision", "catalogue")
 RESULT = ("finished", "seconds", "message", "services")
 
 
@@ -114,11 +112,12 @@ def pack(release: Release) -> bytes:
 
 def unpack(number: int, data: bytes, labels: dict[str, str]) -> Release:
     """A record as it was packed."""
-    text = data if data[:1] == b"{" else zlib.decompress(data)
+    content = json.loads(data if data[:1] == b"{" else zlib.decompress(data))
+    content.pop("files", None)  # older records: the edge's configuration was no part of the document
     return Release(
         number,
         outcome=labels[f"{LABEL}.outcome"],
-        **json.loads(text),
+        **content,
         **json.loads(labels.get(f"{LABEL}.result", "{}")),
     )
 
@@ -225,10 +224,14 @@ class Releases:
                 return
         raise SwarmError(f"the record of {release} is gone: somebody removed the config {self._name(release)}")
 
-    def drop(self, keep: int) -> list[Release]:
-        """Remove records beyond the newest ``keep`` that were deployed, and failures older than those; returns them."""
+    def beyond(self, keep: int) -> list[Release]:
+        """Those beyond the newest ``keep`` that were deployed, and failures older than those."""
         oldest = self.good[-keep:][0].number if self.good else 0
-        gone = [release for release in self.all if release.number < oldest and release.outcome != RUNNING]
+        return [release for release in self.all if release.number < oldest and release.outcome != RUNNING]
+
+    def drop(self, keep: int) -> list[Release]:
+        """Remove the records beyond ``keep``; returns them."""
+        gone = self.beyond(keep)
         for release in gone:
             patiently(partial(self._swarm.api.remove_config, self._items[release.number]["ID"]))
         if gone:

@@ -31,14 +31,19 @@ def document(stack: dict[str, Any]) -> str:
     return head + json.dumps(stack, indent=2) + "\n"
 
 
-def write_file(path: str, text: str) -> bool:
-    """Replace a file in one step; returns whether its contents changed."""
+def same_file(path: str, text: str) -> bool:
+    """Whether a file is there and holds this."""
     try:
         with open(path, encoding="utf-8") as handle:
-            if handle.read() == text:
-                return False
+            return handle.read() == text
     except OSError:
-        pass
+        return False
+
+
+def write_file(path: str, text: str) -> bool:
+    """Replace a file in one step; returns whether its contents changed."""
+    if same_file(path, text):
+        return False
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
     handle_fd, temporary = tempfile.mkstemp(dir=os.path.dirname(path))
     with os.fdopen(handle_fd, "w", encoding="utf-8") as handle:

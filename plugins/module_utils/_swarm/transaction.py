@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import time
@@ -18,7 +19,6 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import Swarm, SwarmError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import settle, watch
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.edge import reload_edge
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.images import images_of, pinned, prune_images
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.lock import Lock, acquire, now
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.objects import prune_objects
@@ -58,7 +58,6 @@ class Wish:
 
     Attributes:
         document: the compose document.
-        files: where files of the release lie on this manager, to their text; a changed one reloads the edge.
         verification: what the gate asks; empty where there is nothing to call.
         who, why, revision, catalogue: for the record.
         timeout, settle, wait: seconds to converge, to have run, to wait for another's lock.
@@ -68,7 +67,6 @@ class Wish:
     """
 
     document: dict[str, Any]
-    files: dict[str, str] = field(default_factory=dict)
     verification: dict[str, Any] = field(default_factory=dict)
     who: str = "unknown"
     why: str = ""
@@ -94,6 +92,19 @@ class Plan:
     def lines(self) -> list[str]:
         """One per service, in people's words."""
         return [change.line for change in self.changes] + self.drift
+
+    @property
+    def diff(self) -> list[dict[str, str]]:
+        """Settings before and after, as Ansible shows them."""
+        return [
+            {
+                "before_header": change.service,
+                "after_header": change.service,
+                "before": "".join(f"{line}\n" for line in change.before),
+                "after": "".join(f"{line}\n" for line in change.after),
+            }
+            for change in self.changes
+        ]
 
 
 class Transaction:
@@ -121,10 +132,9 @@ class Transaction:
         """
         live = self.swarm.services(self.fleet)
         current = releases.current
-        document, files, verification = copy.deepcopy(wish.document), wish.files, wish.verification
+        document, verification = copy.deepcopy(wish.document), wish.verification
         if wish.only and current:
             document = diff.only(current.document, document, wish.only)
-            files = current.files
             verification = _merged(current.verification, verification, wish.only)
         images = pinned(self.swarm, images_of(document))
         for name, image in images.items():
@@ -140,17 +150,11 @@ class Transaction:
                 " nothing was changed"
             )
         release = Release(
-            0, document, files, images, verification, now(), wish.who, wish.why, wish.revision, wish.catalogue
+            0, document, images, verification, now(), wish.who, wish.why, wish.revision, wish.catalogue
         )
         before = current.document if current else None
         found = diff.changes(self.fleet, before and diff.without_scale(before), diff.without_scale(document))
-        if current:
-            found += [
-                diff.Change(path, f"{path}: changed", current.files.get(path, "").splitlines(), text.splitlines())
-                for path, text in files.items()
-                if current.files.get(path) != text
-            ]
-        return Plan(release, found, drift(self.fleet, current, live) + _drifted_files(current))
+        return Plan(release, found, drift(self.fleet, current, live))
 
     def preview(self, wish: Wish) -> Plan:
         """The plan without a lock, for check mode."""
@@ -161,6 +165,23 @@ class Transaction:
         releases = Releases(self.swarm, self.fleet)
         self._aim(wish, releases, number)
         return self.plan(wish, releases)
+
+    def idle(self, wish: Wish) -> dict[str, Any] | None:
+        """What a deploy returns that has nothing to do; None where one is to be run, if only to say what is wrong.
+
+        Takes no lock. Where nobody holds it, no deploy was left unfinished, and what is wished for is recorded and
+        runs, a deploy would take the lock, find the same, and free it; whoever takes it now could as well have come
+        right after that.
+        """
+        try:
+            releases = Releases(self.swarm, self.fleet)
+            if not releases.current or releases.unfinished or self.swarm.records(self.fleet, "lock"):
+                return None
+            plan = self.plan(wish, releases)
+        except SwarmError:
+            return None
+        stale = any(not stacks.same_file(path, text) for path, text in self._for_people(releases).items())
+        return None if plan.lines or stale else self._result(False, releases.current, plan, {})
 
     # -- doing -------------------------------------------------------------------------------------------------
 
@@ -205,7 +226,7 @@ class Transaction:
         """Wish for what a release is."""
         target = releases.find(number) if number is not None else releases.previous()
         wish.why = wish.why or f"rollback to release {target.number}"
-        wish.document, wish.files, wish.verification = target.document, target.files, target.verification
+        wish.document, wish.verification = target.document, target.verification
         wish.revision, wish.catalogue, wish.only = target.revision, target.catalogue, []
         return target
 
@@ -239,17 +260,14 @@ class Transaction:
         return self._result(True, release, plan, converged)
 
     def _put(self, release: Release, before: Release | None, timeout: float, lock: Lock) -> dict[str, float]:
-        """Bring a release's files and services to life."""
+        """Bring a release's services to life."""
         lock.check()
         stamps = {name: item["UpdatedAt"] for name, item in self.swarm.services(self.fleet).items()}
-        written = [stacks.write_file(path, text) for path, text in release.files.items()]
         stacks.write_file(self.stack_file, stacks.document(release.document))
         stacks.apply(self.fleet, self.stack_file)
         converged, failures = watch(self.swarm, self.fleet, stamps, timeout, self.say, lock.check)
         if failures:
             raise NotUp(failures)
-        if any(written):
-            reload_edge(self.swarm, self.fleet)
         return converged
 
     def _gate(self, release: Release) -> None:
@@ -316,15 +334,12 @@ class Transaction:
             return
         try:
             document = json.loads(Path(self.stack_file).read_text("utf-8").partition("\n")[2])
-            files = {path: Path(path).read_text("utf-8") for path in wish.files}
         except (OSError, ValueError):
             return
         if {f"{self.fleet}_{name}" for name in document.get("services", {})} != set(live):
             return
         adopted = releases.begin(
-            Release(
-                0, document, files, images_of(document), {}, now(), wish.who, "it ran before releases were recorded"
-            )
+            Release(0, document, images_of(document), {}, now(), wish.who, "it ran before releases were recorded")
         )
         adopted.outcome, adopted.finished = records.DEPLOYED, now()
         adopted.services = _digests(self.fleet, document, live)
@@ -335,15 +350,18 @@ class Transaction:
         releases.finish(release)
 
     def _people(self, releases: Releases) -> None:
-        """The stack files on this manager: what runs, and what ran before."""
+        for path, text in self._for_people(releases).items():
+            stacks.write_file(path, text)
+
+    def _for_people(self, releases: Releases) -> dict[str, str]:
+        """The stack files on this manager, path to text: what runs, and what ran before."""
+        files = {}
         if releases.current:
-            stacks.write_file(self.stack_file, stacks.document(releases.current.document))
-        try:
-            previous = releases.previous()
-        except SwarmError:
-            return
-        head, dot, tail = self.stack_file.rpartition(".")
-        stacks.write_file(f"{head}.previous{dot}{tail}", stacks.document(previous.document))
+            files[self.stack_file] = stacks.document(releases.current.document)
+        with contextlib.suppress(SwarmError):
+            head, dot, tail = self.stack_file.rpartition(".")
+            files[f"{head}.previous{dot}{tail}"] = stacks.document(releases.previous().document)
+        return files
 
     def _prune(self, releases: Releases, wish: Wish) -> None:
         """Remove what no kept release needs; a failed release keeps its record and nothing else."""
@@ -362,6 +380,7 @@ class Transaction:
         return {
             "changed": changed,
             "differences": plan.lines,
+            "diff": plan.diff,
             "converged": converged,
             "release": release.number if release else 0,
             "recovered": self.recovered,
@@ -391,18 +410,6 @@ def drift(fleet: str, release: Release | None, live: dict[str, dict[str, Any]]) 
         lines.append(f"{full}: {', '.join(parts) or 'was changed'} since {release}")
     known = {f"{fleet}_{name}" for name in release.document["services"]}
     return lines + [f"{name}: runs, though {release} does not have it" for name in sorted(set(live) - known)]
-
-
-def _drifted_files(release: Release | None) -> list[str]:
-    lines = []
-    for path, text in (release.files if release else {}).items():
-        try:
-            same = Path(path).read_text("utf-8") == text
-        except OSError:
-            same = False
-        if not same:
-            lines.append(f"{path}: was changed since {release}")
-    return lines
 
 
 def _digests(fleet: str, document: dict[str, Any], live: dict[str, dict[str, Any]]) -> dict[str, str]:

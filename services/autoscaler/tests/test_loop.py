@@ -46,6 +46,12 @@ class FakeEngine:
         self.lock_version = 1
         self.away = False
         self.asked: list[tuple[str, str]] = []
+        # What Swarm gave each replica, where nodes advertise their GPUs by name.
+        self.gpus: list[str] = []
+
+    @staticmethod
+    def _resources(gpu: str) -> list[dict[str, Any]]:
+        return [{"NamedResourceSpec": {"Kind": "NVIDIA-GPU", "Value": gpu}}] if gpu else []
 
     @property
     def time(self) -> dict[str, Any]:
@@ -67,8 +73,9 @@ class FakeEngine:
             return 200, [s for s in self.services.values() if self._has(s, wanted)]
         if parts.path == "/tasks":
             assert filters["desired-state"] == ["running"]
-            running = [{"ServiceID": i, "Status": {"State": "running"}} for i in filters["service"]]
-            return 200, running * self.replicas
+            running = {"ServiceID": filters["service"][0], "Status": {"State": "running"}}
+            given = [self.gpus[number] if number < len(self.gpus) else "" for number in range(self.replicas)]
+            return 200, [running | {"AssignedGenericResources": self._resources(gpu)} for gpu in given]
         if parts.path == "/configs":
             locks = [] if self.lock is None else [{f"{LABEL}.lock": json.dumps(self.lock)}]
             return 200, [{"Version": {"Index": self.lock_version}, "Spec": {"Labels": labels}} for labels in locks]

@@ -120,6 +120,13 @@ def test_a_quantile_of_nothing() -> None:
     assert quantile(0.95, {1.0: 0.0, math.inf: 0.0}) is None
 
 
-def test_gpus() -> None:
-    text = 'DCGM_FI_DEV_GPU_UTIL{gpu="0",UUID="GPU-a"} 80\nDCGM_FI_DEV_GPU_UTIL{gpu="1",UUID="GPU-b"} NaN\n'
+@pytest.mark.parametrize("value", ["NaN", "9223372036854775794", "-1", "101"])
+def test_gpus_whose_use_cannot_be_are_not_known(value: str) -> None:
+    text = f'DCGM_FI_DEV_GPU_UTIL{{gpu="0",UUID="GPU-a"}} 80\nDCGM_FI_DEV_GPU_UTIL{{gpu="1",UUID="GPU-b"}} {value}\n'
     assert gpu_use(Scrape({"x": parsed(text, ["DCGM"])}, []), "UUID", 100) == {"GPU-a": 0.8}
+
+
+def test_of_a_gpu_s_parts_the_busiest_counts() -> None:
+    part = 'DCGM_FI_PROF_GR_ENGINE_ACTIVE{{gpu="0",UUID="GPU-a",GPU_I_PROFILE="1g.5gb",GPU_I_ID="{}"}} {}\n'
+    text = part.format(7, 0.25) + part.format(8, 0.5) + part.format(9, 0.125)
+    assert gpu_use(Scrape({"x": parsed(text, ["DCGM"])}, []), "UUID", 1) == {"GPU-a": 0.5}

@@ -103,6 +103,7 @@ STATUS: Json = {
             last_error="connection refused",
         ),
         {"name": "spare"},
+        _server("ocr", [], asleep=True),
         _server(IMAGE, [_replica(SCRIPT)], last_error=SCRIPT + IMAGE, pool=IMAGE, pins={"changed": [SCRIPT]}),
     ],
     "recent_errors": [

@@ -580,6 +580,7 @@ def test_a_broader_scope_includes_the_narrower(issuer: Issuer) -> None:
     assert refused(authenticator, issuer.token(scope="reader")).status == 403
 
 
+@pytest.mark.requirement("MCP26-AUTH-02", "MCP26-AUTH-07")
 def test_a_tools_scopes_are_asked_for_together_and_never_offline_access(issuer: Issuer) -> None:
     error = Authenticator(settings(issuer)).insufficient_scope("/servers/x/mcp", ("a", "b", "offline_access", "a"))
     assert error.status == 403

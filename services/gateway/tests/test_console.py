@@ -376,6 +376,13 @@ def test_state_of_a_server(states: list[str], expected: str) -> None:
     assert fleet.state_of_server({"replicas": [{"state": state} for state in states]}) == expected
 
 
+def test_a_server_that_sleeps_is_not_down() -> None:
+    asleep = {"name": "ocr", "replicas": [], "asleep": True}
+    assert fleet.state_of_server(asleep) == "asleep"
+    shown = str(fleet.summary({"servers": [asleep]}))
+    assert "1 of 1" in shown and "bad" not in shown
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0, "0.0 ms"), (4.25, "4.3 ms"), (9.99, "10.0 ms"), (41, "41 ms"), (1234.5, "1,235 ms"), (12_400, "12 s"), (None, "–"), (True, "–")],

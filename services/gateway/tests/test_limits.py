@@ -123,6 +123,88 @@ def test_a_changed_limit_counts_at_once() -> None:
     assert limiter.take("a", Limits()) == 0.0
 
 
+# -- several replicas --------------------------------------------------------------------------------------------------
+
+
+class Replica:
+    """A limiter, and whether it has something to tell."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.limiter = Limiter(clock)
+        self.notices: list[bool] = []
+        self.limiter.share(self.notices.append)
+
+    def tell(self, *others: Replica) -> None:
+        for bucket, seconds in self.limiter.taken().items():
+            for other in others:
+                other.limiter.also_taken(bucket, seconds)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 40)), max_size=80))
+def test_replicas_that_tell_each_other_at_once_are_as_one(steps: list[tuple[int, int]]) -> None:
+    clock = Clock()
+    alone, wanted = Limiter(clock), Limits(Rate(1.0, 4), {"time": Rate(2.0, 2)})
+    replicas = [Replica(clock) for _ in range(3)]
+    for index, gap in steps:
+        clock.now += gap / 64
+        server = "time" if gap % 2 else ""
+        assert replicas[index].limiter.take("a", wanted, server) == alone.take("a", wanted, server)
+        replicas[index].tell(*(other for other in replicas if other is not replicas[index]))
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, 12), st.booleans()), min_size=1, max_size=120))
+def test_what_passed_before_they_knew_is_paid_back(steps: list[tuple[int, int, bool]]) -> None:
+    """Never more than a bucket each at once; and over any time no more than the rate and that."""
+    clock, burst = Clock(), 5
+    wanted, replicas = Limits(Rate(1.0, burst)), [Replica(clock) for _ in range(3)]
+    start, passed = clock.now, 0
+    for index, gap, told in steps:
+        clock.now += gap / 64
+        passed += replicas[index].limiter.take("a", wanted) == 0.0
+        if told:
+            for each in replicas:
+                each.tell(*(other for other in replicas if other is not each))
+        assert passed <= 3 * burst + (clock.now - start) * 3
+    for each in replicas:
+        each.tell(*(other for other in replicas if other is not each))
+    # From now on each knows all, and lets nothing through until the fleet is where one gateway would be.
+    while clock.now - start < passed - burst + 1 - 1e-6:
+        clock.now += 1 / 64
+        due = clock.now - start
+        if passed + 1 > burst + due + 1e-6:
+            assert all(each.limiter.take("a", wanted) > 0.0 for each in replicas)
+
+
+def test_what_is_taken_is_to_be_told_and_a_good_part_of_a_bucket_soon() -> None:
+    clock = Clock()
+    replica, wanted = Replica(clock), Limits(Rate(0.5, 40))
+    for _ in range(4):
+        replica.limiter.take("a", wanted)
+    assert replica.notices == [False]
+    replica.limiter.take("a", wanted)
+    replica.limiter.take("a", wanted)
+    assert replica.notices == [False, True]
+    assert replica.limiter.taken() == {"a": 3.0}
+    assert replica.limiter.taken() == {}
+    replica.limiter.also_taken("a", 1.0)
+    assert replica.limiter.taken() == {}, "what others took is theirs to tell"
+    replica.limiter.take("a", wanted)
+    assert replica.notices == [False, True, False]
+
+
+def test_a_replica_that_starts_takes_over_how_full_the_buckets_are() -> None:
+    clock = Clock()
+    old, new, wanted = Limiter(clock), Limiter(clock), Limits(Rate(1.0, 3))
+    for _ in range(3):
+        old.take("a", wanted)
+    for bucket, seconds in old.levels().items():
+        new.at_most(bucket, seconds)
+        new.at_most(bucket, seconds / 2)
+    assert new.take("a", wanted) == old.take("a", wanted) == pytest.approx(1.0)
+    clock.now += 3
+    assert old.levels() == {}
+
+
 @given(st.lists(st.sampled_from(["enter", "leave"]), max_size=60))
 def test_requests_in_flight_are_counted(steps: list[str]) -> None:
     limiter, wanted, count = Limiter(Clock()), Limits(max_in_flight=3), 0

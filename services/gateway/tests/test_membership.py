@@ -12,6 +12,7 @@ import pytest
 from conftest import free_port
 
 from mcp_gateway.hub import Hub
+from mcp_gateway.limits import Limiter
 from mcp_gateway.metrics import Metrics
 from mcp_gateway.net.client import Client
 from mcp_gateway.net.messages import Response
@@ -33,8 +34,15 @@ class Replica:
         self.cancelled: list[tuple[Any, ...]] = []
         self.client, self.metrics = Client(), Metrics()
         self.states = States(Sealer(KEYS, 3600), Hub(lambda _server: None))
+        self.limiter = Limiter()
         self.peers = Peers(
-            PeersSettings(), KEYS, self.states, self.client, self.metrics, lambda *call: self.cancelled.append(call)
+            PeersSettings(),
+            KEYS,
+            self.states,
+            self.limiter,
+            self.client,
+            self.metrics,
+            lambda *call: self.cancelled.append(call),
         )
         self.http = Server(self.peers.take, lambda status, why: Response(status, why.encode()))
 

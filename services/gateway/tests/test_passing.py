@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcp_gateway import passing as module
 from mcp_gateway.passing import Malformed, Passing, Unusual
 
 ID, NEW = 7, "mine"
@@ -22,6 +24,19 @@ ITEMS = st.one_of(
     st.fixed_dictionaries({"type": st.sampled_from(["text", "image", "odd"]), "text": st.text()}),
     st.fixed_dictionaries({"text": st.text(), "type": st.just("text"), "annotations": VALUES}),
     st.fixed_dictionaries({"type": st.just("resource_link"), "uri": st.text()}),
+    st.fixed_dictionaries({"text": st.text(), "uri": st.text(), "type": st.just("resource_link"), "data": st.text()}),
+    st.fixed_dictionaries(
+        {"type": st.just("resource"), "resource": VALUES | st.fixed_dictionaries({"uri": st.text(), "blob": st.text()})}
+    ),
+    st.fixed_dictionaries(
+        {"resource": st.fixed_dictionaries({"text": st.text(), "uri": st.text()}), "type": st.just("resource")}
+    ),
+    st.dictionaries(st.text(), VALUES, max_size=3),
+    SCALARS,
+)
+CONTENTS = st.one_of(
+    st.fixed_dictionaries({"uri": st.text(), "mimeType": st.text(), "text": st.text() | SCALARS}),
+    st.fixed_dictionaries({"blob": st.text(), "_meta": VALUES, "uri": st.text()}),
     st.dictionaries(st.text(), VALUES, max_size=3),
     SCALARS,
 )
@@ -33,9 +48,26 @@ RESULTS = st.builds(
 ).filter(lambda result: "resultType" not in result)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_pieces() -> Iterator[None]:
+    """What is checked in pieces is so in the small results of these tests, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CHECK_BYTES", 8)
+        yield
+
+
 def item(value: Any) -> Any:
     """As the merged view has it."""
-    return {**value, "uri": f"s+{value.get('uri')}"} if value.get("type") == "resource_link" else value
+    if value.get("type") == "resource_link":
+        return own(value)
+    if value.get("type") == "resource" and isinstance(value.get("resource"), dict):
+        return {**value, "resource": own(value["resource"])}
+    return value
+
+
+def own(value: Any) -> Any:
+    """What has a URI of its own, likewise."""
+    return {**value, "uri": f"s+{value['uri']}"} if "uri" in value else value
 
 
 def rest(others: dict[str, Any]) -> dict[str, Any]:
@@ -93,15 +125,69 @@ def test_what_is_passed_on_whole_is_json(result: dict[str, Any], place: int, byt
     assert isinstance(answer["result"]["content"], list)
 
 
+@given(
+    contents=st.lists(CONTENTS, max_size=3), others=st.fixed_dictionaries({}, optional={"ttlMs": st.integers()}),
+    cuts=st.lists(st.integers(0, 10_000), max_size=12),
+)  # fmt: skip
+def test_a_resource_in_any_parts(contents: list[Any], others: dict[str, Any], cuts: list[int]) -> None:
+    text = json.dumps({"id": ID, "result": {"contents": contents, **others}, "jsonrpc": "2.0"}).encode()
+    passing = Passing(ID, NEW, own, rest, "contents")
+    places = [0, *sorted(cut % (len(text) + 1) for cut in cuts), len(text)]
+    out = b"".join(passing.feed(text[a:b]) for a, b in itertools.pairwise(places))
+    passing.finish()
+    assert orjson.loads(out)["result"] == {
+        "contents": [own(one) if isinstance(one, dict) else one for one in contents], "resultType": "complete", **others
+    }  # fmt: skip
+
+
+def test_a_resource_leaves_as_it_comes() -> None:
+    passing = Passing(ID, NEW, own, rest, "contents")
+    passing.feed(b'{"id":7,"result":{"contents":[')
+    assert passing.feed(b'{"uri":"x","blob":"AAAA') == b'{"uri":"s+x","blob":"AAAA'
+    assert passing.feed(b"BBBB") == b"BBBB"
+    assert passing.feed(b'","mimeType":"a/b"},') == b'","mimeType":"a/b"},'
+    assert passing.feed(b'{"text":"first') == b'{"text":"first'
+    assert passing.feed(b'","uri":"y"}],"ttlMs":1}}') == b'","uri":"s+y"}],"ttlMs":1,"resultType":"complete"}}'
+    passing.finish()
+
+
+def test_structured_content_leaves_as_it_comes() -> None:
+    passing = Passing(ID, NEW, item, rest)
+    passing.feed(b'{"id":7,"result":{"content":[')
+    assert passing.feed(b'],"structuredContent":{"a": [1,') == b'],"structuredContent":{"a": [1,'
+    assert passing.feed(b' {"b":"lo') == b' {"b":"lo'
+    assert passing.feed(b'ng"}\n') == b'ng"}', "without line breaks, which an event could not have"
+    assert passing.feed(b'], "c": tr') == b'], "c": tr'
+    assert passing.feed(b'ue},"isError":false}}') == b'ue},"isError":false,"resultType":"complete"}}'
+    passing.finish()
+    assert passing.others == {"isError": False, "resultType": "complete"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["[1,]", '{"a":1,}', "[1,,2]", "[1}", '{"a"}', '{"a":1 "b":2}', "[tru]", "[01]", '["a" "b"]', '["a\nb"]', "[\xff]",
+     '{"a":[1,2,3,4,5,6,7,8,9],}', "[1,2,3,4,5,6,7,8,9,10,]", '{"a":[1,2,3,4,5,6,7,8,9,10},"b":1]',
+     "[" * 600 + "]" * 600],
+)  # fmt: skip
+def test_structured_content_that_is_no_json_breaks_off(value: str) -> None:
+    text = b'{"jsonrpc":"2.0","id":7,"result":{"content":[],"structuredContent":%b}}' % value.encode("latin-1")
+    for size in (1, 5, len(text)):
+        passing = Passing(ID, NEW, item, rest)
+        with pytest.raises(Malformed):
+            for place in range(0, len(text), size):
+                passing.feed(text[place : place + size])
+            passing.finish()
+
+
 def test_each_part_leaves_as_it_comes() -> None:
     passing = Passing(ID, NEW, item, rest)
     out = passing.feed(b'{"result":{"_meta":{"a":1},"content":[{"type":"text","te')
-    assert out == b'{"jsonrpc":"2.0","id":"mine","result":{"content":['
-    assert passing.feed(b'xt":"first \\u00') == b'{"type":"text","text":"first '
+    assert out == b'{"jsonrpc":"2.0","id":"mine","result":{"content":[{'
+    assert passing.feed(b'xt":"first \\u00') == b'"type":"text","text":"first '
     assert passing.feed(b"e9 second \xc3") == b"\\u00e9 second \xc3"
-    assert passing.feed(b'\xa9"},{"type":"resource_link","uri":') == b'\xa9"},'
+    assert passing.feed(b'\xa9"},{"type":"resource_link","uri":') == b'\xa9"},{'
     assert passing.feed(b'"x"}],"isError":true}') == (
-        b'{"type":"resource_link","uri":"s+x"}],"_meta":{"a":1},"isError":true,"resultType":"complete"}'
+        b'"type":"resource_link","uri":"s+x"}],"_meta":{"a":1},"isError":true,"resultType":"complete"}'
     )
     assert passing.feed(b',"jsonrpc":"2.0","id":7}\n') == b"}"
     assert passing.feed(b"\n") == b""

@@ -133,10 +133,13 @@ def _grown(before: float, now: float) -> float:
 
 
 def gpu_use(scrape: Scrape, label: str, full: float) -> dict[str, float]:
-    """GPU to its use, 0 to 1."""
-    return {
-        sample.labels[label]: sample.value / full
-        for samples in scrape.samples.values()
-        for sample in samples
-        if sample.labels.get(label) and math.isfinite(sample.value)
-    }
+    """GPU to its use, 0 to 1. Of several samples of one GPU (its parts) the busiest counts.
+
+    What cannot be is not known: dcgm-exporter shows fields that a GPU does not have now as numbers around 2^63.
+    """
+    found: dict[str, float] = {}
+    for sample in (sample for samples in scrape.samples.values() for sample in samples):
+        name, use = sample.labels.get(label), sample.value / full
+        if name and 0 <= use <= 1:
+            found[name] = max(use, found.get(name, 0.0))
+    return found

@@ -69,6 +69,7 @@ class Gateway:
         self._client = Client()
         self._upstreams: dict[str, Upstream] = {}
         self._endpoints: dict[str, Endpoint] = {}
+        self._views: dict[str, View] = {}
         self._catalog = Catalog(config.list_ttl_seconds, Pins(config.pinning))
         self._sealer = Sealer(config.session_keys, config.session_ttl_seconds)
         self._commons = Commons(config, self._client, self.metrics)
@@ -84,13 +85,19 @@ class Gateway:
         self._shared = Shared(config, self.metrics, self._client, address, self._states)
         if config.peers.enabled:
             self._shared.peers = peers.Peers(
-                config.peers, config.session_keys, self._states, self._client, self.metrics, self._cancelled
+                config.peers,
+                config.session_keys,
+                self._states,
+                self._shared.limiter,
+                self._client,
+                self.metrics,
+                self._cancelled,
             )
         backend = Backend(
             self.status,
             lambda: list(self._shared.errors)[::-1],
             self._principal_of,
-            lambda: self._view("/mcp", self._upstreams, merged=True),
+            lambda: self._views["/mcp"],
         )
         keys = [hashlib.sha256(b"console" + key).digest() for key in config.session_keys]
         self._console = Console(backend, keys or [os.urandom(32)], config.public_url)
@@ -139,10 +146,11 @@ class Gateway:
         for upstream in before.values():
             self._catalog.drop(upstream.name)
             self.background(upstream.retire())
-        views = {"/mcp": self._view("/mcp", self._upstreams, merged=True)}
+        views = {"/mcp": self._view("/mcp", self._upstreams, merged=True, previous=self._views.get("/mcp"))}
         for name, upstream in self._upstreams.items():
             path = f"/servers/{name}/mcp"
-            views[path] = self._view(path, {name: upstream}, merged=False)
+            views[path] = self._view(path, {name: upstream}, merged=False, previous=self._views.get(path))
+        self._views = views
         # Endpoints stay what they are to their sessions; only what they show changes.
         for path, view in views.items():
             if endpoint := self._endpoints.get(path):
@@ -156,13 +164,13 @@ class Gateway:
         upstream = Upstream(server, self._commons)
         upstream.changed = partial(self._changed, server.name)
         if server.sticky and self._shared.peers:
-            upstream.follow_sessions(partial(self._states.repin, server.name))
+            upstream.clients.follow(partial(self._states.repin, server.name))
         upstream.start()
         return upstream
 
-    def _view(self, path: str, upstreams: dict[str, Upstream], *, merged: bool) -> View:
+    def _view(self, path: str, upstreams: dict[str, Upstream], *, merged: bool, previous: View | None = None) -> View:
         site = Site(path, upstreams, self._catalog, self.config.profiles, self._shared.limiter, merged=merged)
-        return View(site, self.config.search, self._sealer, self._answers, self._closed)
+        return View(site, self.config.search, self._sealer, self._answers, self._closed, previous)
 
     def _changed(self, server: str, method: str, params: Json) -> None:
         """A server says that something of its changed."""
@@ -180,12 +188,12 @@ class Gateway:
 
     def _pinned(self, server: str, key: str, pin: Pin) -> None:
         if upstream := self._upstreams.get(server):
-            upstream.adopt(key, pin)
+            upstream.clients.adopt(key, pin)
 
     def _over(self, key: str) -> None:
         for upstream in self._upstreams.values():
             if upstream.server.sticky:
-                upstream.end_session(key, None)
+                upstream.clients.end(key, None)
 
     def _cancelled(self, endpoint: str, session: str, identity: Any) -> None:
         if found := self._endpoints.get(endpoint):
@@ -342,17 +350,18 @@ class Gateway:
             servers.append(
                 {
                     "name": name,
-                    "era": upstream.era,
+                    "era": upstream.speaker.era,
                     "replicas": replicas,
                     "tools": None if tools is None else sum(upstream.server.tools.permits(t["name"]) for t in tools),
                     "pins": {"changed": changed} if (changed := self._catalog.changed_tools(name)) else None,
                     "latency_ms": upstream.percentiles(),
                     "requests": upstream.requests,
                     "errors": upstream.errors,
+                    "asleep": upstream.asleep,
                     "queue": upstream.queue(),
                     "pool": upstream.pool or None,
                     "sessions": upstream.sessions,
-                    "last_error": upstream.last_error,
+                    "last_error": upstream.speaker.last_error,
                 }
             )
         return {"servers": servers, "draining": self.draining, "inflight": self.inflight}

@@ -153,7 +153,7 @@ class Catalog:
             ttl = 0.0  # it changed while we read it
         entry = _Entry(items, time.monotonic() + ttl)
         if method == "tools/list":
-            if upstream.era == MODERN:  # the annotation means nothing before
+            if upstream.speaker.era == MODERN:  # the annotation means nothing before
                 items = _with_valid_headers(upstream.name, items)
             entry.listed, entry.items = items, self._reviewed(upstream.name, items)
             entry.mirrored = _mirrored(items)
@@ -161,7 +161,9 @@ class Catalog:
             entry.safe = frozenset(tool["name"] for tool in items if _is_safe(tool))
         before = self._entries.get(key)
         self._entries[key] = entry
-        if before is None or before.items != entry.items:
+        if before and before.items == entry.items:
+            entry.items = before.items  # as it was: what was made of it is good
+        else:
             self.generation += 1
         return entry
 
@@ -186,8 +188,8 @@ class Catalog:
         """Compare all tools with their pins again, for the pins changed."""
         self.pins = pins or self.pins
         for (server, method), entry in self._entries.items():
-            if method == "tools/list":
-                entry.items = self._reviewed(server, entry.listed)
+            if method == "tools/list" and (offered := self._reviewed(server, entry.listed)) != entry.items:
+                entry.items = offered
         self.generation += 1
 
     def changed_tools(self, server: str) -> list[str]:
@@ -196,7 +198,7 @@ class Catalog:
         return [change.tool for change in self.pins.review(server, entry.listed).changes] if entry else []
 
     def known(self, server: str, method: str) -> list[Json] | None:
-        """What was listed last, however old; None if never."""
+        """What was listed last, however old, and the same object while it is the same; None if never."""
         entry = self._entries.get((server, method))
         return entry.items if entry else None
 

@@ -292,7 +292,7 @@ class Endpoint:
             return self._malformed(INVALID_REQUEST, f"a batch of messages exists in sessions of {BATCHES} only")
         if not 0 < len(bodies) <= MAX_BATCH:
             return self._malformed(INVALID_REQUEST, f"a batch has 1 to {MAX_BATCH} messages, not {len(bodies)}")
-        channel = Channel(exchange, "text/event-stream" in exchange.request.headers.get("accept", ""))
+        channel = Channel(exchange, "text/event-stream" in exchange.request.headers.get("accept", ""), batch=True)
 
         async def one(body: Any) -> Json | None:
             if not isinstance(body, dict) or body.get("jsonrpc") != "2.0" or body.get("method") == "initialize":

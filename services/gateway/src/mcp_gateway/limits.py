@@ -2,6 +2,10 @@
 
 A bucket is one number, the time at which it will be full again (the generic cell rate algorithm, as in ITU-T
 I.371): full buckets need no memory, and nothing runs in the background to refill the others.
+
+Several replicas of the gateway have one bucket together: each tells the others what it took from its own (``peers``),
+and they take the same from theirs. What was let through before they knew makes a bucket emptier than empty, so it is
+paid back before anything more passes.
 """
 
 from __future__ import annotations
@@ -13,6 +17,8 @@ from dataclasses import dataclass, field
 from mcp_gateway.reader import Reader
 
 MAX_BUCKETS = 20_000
+# The other replicas hear of it soon when so much of a bucket was taken.
+GOOD_PART = 1 / 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,9 @@ class Limiter:
         self._max = max_buckets
         self._full_at: dict[str, float] = {}
         self._in_flight: dict[str, int] = {}
+        self._notice: Callable[[bool], None] | None = None
+        self._taken: dict[str, float] = {}
+        self._much = False
 
     def take(self, principal: str, limits: Limits, server: str = "") -> float:
         """One request of ``principal``, to ``server`` where one is named.
@@ -77,9 +86,9 @@ class Limiter:
         if wait > 1e-9:
             return wait
         if rate.burst:
-            self._put(principal, max(full_at.get(principal, now), now) + rate.interval, now)
+            self._spend(principal, rate, now)
         if other.burst:
-            self._put(key, max(full_at.get(key, now), now) + other.interval, now)
+            self._spend(key, other, now)
         return 0.0
 
     def enter(self, principal: str, limits: Limits) -> bool:
@@ -102,6 +111,36 @@ class Limiter:
         """How many requests of ``principal`` are under way."""
         return self._in_flight.get(principal, 0)
 
+    # -- with other replicas -----------------------------------------------------------------------
+
+    def share(self, notice: Callable[[bool], None]) -> None:
+        """Note from now on what is taken.
+
+        Args:
+            notice: told that ``taken`` has something to tell; with True that it is a good part of a bucket.
+        """
+        self._notice = notice
+
+    def taken(self) -> dict[str, float]:
+        """What was taken here since it was asked last: by bucket, the seconds that it takes to fill it again."""
+        taken, self._taken, self._much = self._taken, {}, False
+        return taken
+
+    def also_taken(self, key: str, seconds: float) -> None:
+        """Another replica took so much."""
+        now = self._clock()
+        self._put(key, max(self._full_at.get(key, now), now) + seconds, now)
+
+    def levels(self) -> dict[str, float]:
+        """The buckets that are not full, and in how many seconds each will be."""
+        now = self._clock()
+        return {key: full_at - now for key, full_at in self._full_at.items() if full_at > now}
+
+    def at_most(self, key: str, seconds: float) -> None:
+        """A bucket of another replica will be full in so many seconds: here no sooner."""
+        now = self._clock()
+        self._put(key, max(self._full_at.get(key, now), now + seconds), now)
+
     def __len__(self) -> int:
         return len(self._full_at)
 
@@ -113,7 +152,24 @@ class Limiter:
         if wait > 1e-9:  # rounding must not turn a token that is just there into one that is not
             return wait
         self._put(key, full_at, now)
+        if self._notice:
+            self._note(key, rate)
         return 0.0
+
+    def _spend(self, key: str, rate: Rate, now: float) -> None:
+        self._put(key, max(self._full_at.get(key, now), now) + rate.interval, now)
+        if self._notice:
+            self._note(key, rate)
+
+    def _note(self, key: str, rate: Rate) -> None:
+        """For the other replicas."""
+        assert self._notice
+        if not self._taken:
+            self._notice(False)
+        seconds = self._taken[key] = self._taken.get(key, 0.0) + rate.interval
+        if seconds >= rate.depth * GOOD_PART and not self._much:
+            self._much = True
+            self._notice(True)
 
     def _put(self, key: str, full_at: float, now: float) -> None:
         buckets = self._full_at

@@ -21,11 +21,20 @@ KNOWN_METHODS = frozenset(
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
+class Spoken(Protocol):
+    """What a server speaks."""
+
+    era: str | None
+
+
 class Known(Protocol):
     """A server, as the gauges show it."""
 
     name: str
-    era: str | None
+
+    @property
+    def speaker(self) -> Spoken:
+        """Its era, as its replicas said."""
 
     @property
     def all_replicas(self) -> Collection[Replica]:
@@ -66,7 +75,7 @@ class Fleet(Collector):
             replicas.add_metric([server.name, "healthy"], sum(replica.healthy for replica in known))
             replicas.add_metric([server.name, "known"], len(known))
             for version in (MODERN, LEGACY):
-                era.add_metric([server.name, version], server.era == version)
+                era.add_metric([server.name, version], server.speaker.era == version)
             sessions.add_metric([server.name], server.sessions)
             if server.wanted is not None:
                 wanted.add_metric([server.name], server.wanted)

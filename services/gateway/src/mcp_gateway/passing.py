@@ -1,11 +1,11 @@
-"""A result of a tool on its way to the client while it still comes from the server.
+"""The result of a tool, or of reading a resource, on its way to the client while it still comes from the server.
 
 An answer in JSON has to be changed a little on its way (its id, what an era wants of a result, URIs of the merged
 view), which small ones are by being read and written anew. A large or slow one is not held for that: as soon as it is
-sure to be the result of a tool (2026-07-28 and 2025-11-25 server/tools, "CallToolResult"), its content is passed on as
-it comes. Everything beside the content follows at the end, where it makes no difference (RFC 8259, section 4: the order
-of members has no meaning). What is passed on is JSON as far as it goes: a fault in what comes later can only break the
-answer off.
+sure to be such a result (2026-07-28 and 2025-11-25 server/tools, "CallToolResult", server/resources, "Reading
+Resources"), its content is passed on as it comes, and structured content that follows. All else follows at the end,
+where it makes no difference (RFC 8259, section 4: the order of members has no meaning). A fault in what comes later can
+only break the answer off.
 """
 
 from __future__ import annotations
@@ -19,12 +19,18 @@ import orjson
 
 from mcp_gateway.protocol import Json
 
-# Content whose long part is a string that nobody has to look into (2026-07-28 server/tools, "Tool Result").
-PASSED = frozenset({"text", "image", "audio"})
+# By method: the result's list whose items are passed on.
+LISTS = {"tools/call": "content", "resources/read": "contents"}
+# Strings in an item that nobody has to look into (2026-07-28 server/tools, "Tool Result", server/resources).
+LONG = frozenset({"text", "data", "blob"})
+# Of what nobody has to look into, so much is checked at a time.
+CHECK_BYTES = 16 * 1024
+MAX_DEPTH = 512
 _SPACE = re.compile(rb"[ \t\n\r]*")
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
 _ESCAPE = re.compile(rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
 _STRUCTURE = re.compile(rb'[^"{}\[\]]*')
+_BETWEEN = re.compile(rb'[^"{}\[\],]*')
 _SCALAR = re.compile(rb"[^ \t\n\r,}\]]*")
 # The beginning of an escape whose end has not come.
 _ESCAPE_BEGUN = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?")
@@ -47,8 +53,9 @@ class Passing:
     Args:
         expected: the id that it must have.
         identity: the id that it gets.
-        item: one of the content's items as the client gets it.
+        item: one of the content's items as the client gets it; its ``LONG`` members are not always among it.
         rest: the result's other members as the client gets them.
+        content: which of the result's members has the content.
 
     Attributes:
         begun: whether anything was passed on.
@@ -57,12 +64,18 @@ class Passing:
     """
 
     def __init__(
-        self, expected: int, identity: object, item: Callable[[Json], Json], rest: Callable[[Json], Json]
+        self,
+        expected: int,
+        identity: object,
+        item: Callable[[Json], Json],
+        rest: Callable[[Json], Json],
+        content: str = "content",
     ) -> None:
         self._expected = expected
         self._identity = identity
         self._item = item
         self._rest = rest
+        self._content_in = content
         self._in = bytearray()
         self._at = 0
         self._out: list[bytes] = []
@@ -231,9 +244,12 @@ class Passing:
         others: Json = {}
         seen: set[str] = set()
         while (name := (yield from self._member(seen))) is not None:
-            if name == "content":
+            if name == self._content_in:
                 self._check(others)
                 yield from self._content()
+            elif name == "structuredContent" and self.begun:
+                self._out.append(b',"structuredContent":')
+                yield from self._passed()
             else:
                 others[name] = yield from self._value()
         self._check(others)
@@ -250,36 +266,113 @@ class Passing:
     def _content(self) -> Steps:
         yield from self._take(b"[")
         head = orjson.dumps({"jsonrpc": "2.0", "id": self._identity})
-        self._out.append(head[:-1] + b',"result":{"content":[')
+        self._out.append(head[:-1] + b',"result":{"%b":[' % self._content_in.encode())
         self.begun = True
         if (yield from self._next()) == _END:
             self._at += 1
         else:
-            yield from self._one()
+            yield from self._one(self._item, typed=self._content_in == "content")
             while (yield from self._take(b",]")) != _END:
                 self._out.append(b",")
-                yield from self._one()
+                yield from self._one(self._item, typed=self._content_in == "content")
         self._out.append(b"]")
 
-    def _one(self) -> Steps:
-        """One item of the content: passed on if it begins as one that nobody has to look into."""
+    def _one(self, item: Callable[[Json], Json], *, typed: bool) -> Steps:
+        """One item of the content, its long members passed on; ``typed`` if its type says what the others mean."""
         if (yield from self._next()) != _OPEN:
             self._out.append(orjson.dumps((yield from self._value())))
             return
         self._at += 1
+        self._out.append(b"{")
         seen: set[str] = set()
         held: Json = {}
-        passed = False
+        kind: Json = {}  # the type, where it was passed on
+        comma = b""
         while (name := (yield from self._member(seen))) is not None:
-            if passed or (len(held) == 1 and held.get("type") in PASSED):
-                if not passed:
-                    self._out.append(orjson.dumps(held)[:-1])
-                    passed = True
-                self._out.append(b"," + orjson.dumps(name) + b":")
-                if (yield from self._next()) == _QUOTE:
-                    yield from self._string(passed=True)
-                else:
-                    self._out.append(orjson.dumps((yield from self._value())))
-            else:
+            first = yield from self._next()
+            resource = name == "resource" and first == _OPEN and (kind or held).get("type") == "resource"
+            if not resource and not (name in LONG and first == _QUOTE):
                 held[name] = yield from self._value()
-        self._out.append(b"}" if passed else orjson.dumps(self._item(held)))
+                continue
+            if held and ("type" in held or not typed):
+                self._out += [comma, orjson.dumps(item(held))[1:-1]]
+                comma = b","
+                kind, held = ({"type": held["type"]} if "type" in held else kind), {}
+            self._out += [comma, orjson.dumps(name), b":"]
+            comma = b","
+            if resource:
+                yield from self._one(
+                    lambda inner: dict(item({"type": "resource", "resource": inner})["resource"]), typed=False
+                )
+            else:
+                yield from self._string(passed=True)
+        if held:
+            last = item({**held, **kind})
+            for name in kind:
+                del last[name]
+            self._out += [comma, orjson.dumps(last)[1:-1]]
+        self._out.append(b"}")
+
+    # -- what nobody has to look into -----------------------------------------------------------------
+
+    def _passed(self) -> Steps:
+        """Any value, passed on as it comes. That it is one is found out part by part, each soon after it left."""
+        stack = bytearray()
+        piece = bytearray()  # what was passed on and is not checked yet
+        before = b""  # what was open where that begins
+        if (yield from self._next()) not in b'{["':
+            self._out.append(orjson.dumps((yield from self._value())))
+            return
+        while True:
+            match = _BETWEEN.match(self._in, self._at)
+            end = match.end() if match else self._at
+            part = bytes(self._in[self._at : end])
+            self._at = end
+            if end == len(self._in):
+                self._put(part, piece)
+                yield
+                continue
+            found = self._in[end]
+            if found == _QUOTE:
+                self._put(part, piece)
+                yield from self._string(passed=True)
+                piece += b'""'  # it was checked by itself
+            else:
+                self._at += 1
+                self._put(part + bytes([found]), piece)
+                if found in b"{[":
+                    stack.append(found)
+                elif found in b"}]":
+                    if not stack:
+                        self._fault("it is closed before it was opened")
+                    stack.pop()
+                elif len(piece) > CHECK_BYTES:
+                    _checked(before, piece[:-1], stack)
+                    piece.clear()
+                    before = bytes(stack)
+            if len(stack) > MAX_DEPTH:
+                self._fault(f"it is nested deeper than {MAX_DEPTH}")
+            if not stack:
+                _checked(before, piece, stack)
+                return
+
+    def _put(self, part: bytes, piece: bytearray) -> None:
+        piece += part
+        self._out.append(part.translate(None, b"\r\n"))  # white space between values: an event could not have it
+
+
+def _checked(opened: bytes, piece: bytes | bytearray, still_open: bytes | bytearray) -> None:
+    """Whether a part of a JSON value is one.
+
+    Args:
+        opened: the brackets that were open where it begins, after a comma or at the value's beginning.
+        still_open: those at its end, which is before a comma or the value's end.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if opened and piece.lstrip()[:1] in (b"}", b"]"):
+        raise ValueError("nothing follows a comma")
+    outer = b"".join(b'{"":' if bracket == _OPEN else b"[" for bracket in opened[:-1])
+    ends = bytes(b"}"[0] if bracket == _OPEN else b"]"[0] for bracket in reversed(still_open))
+    orjson.loads(outer + opened[-1:] + piece + ends)

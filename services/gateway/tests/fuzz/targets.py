@@ -17,10 +17,12 @@ from fuzz.wire_parsers import http_answer, http_request
 from mcp_gateway import names, sse
 from mcp_gateway.config import Config, parse
 from mcp_gateway.hub import Hub
+from mcp_gateway.passing import Malformed, Passing, Unusual
 from mcp_gateway.peers.envelope import Envelope, Refused
 from mcp_gateway.reader import ConfigError
 from mcp_gateway.sessions import Pin, Sealer, Session
 from mcp_gateway.states import States
+from mcp_gateway.upstream.wire import Early
 
 LIMIT = 1 << 20
 PRINTABLE = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
@@ -85,6 +87,74 @@ def sse_limit(data: bytes) -> None:
     """No event larger than the limit ever comes out, however it is put together."""
     events = _events([data[i : i + 16] for i in range(0, len(data), 16)], limit=32)
     assert events is None or all(len(event) <= 32 + 16 for event in events)
+
+
+# -- results that are passed on ----------------------------------------------------------------------------------------
+
+ASKED, GIVEN = 7, "mine"
+
+
+class Taken:
+    """A sink that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.out = bytearray()
+        self.begun = False
+
+    def passing(self, expected: int) -> Passing:
+        return Passing(expected, GIVEN, lambda item: item, lambda others: others)
+
+    async def write(self, _passing: Passing, data: bytes) -> None:
+        self.begun = True
+        self.out += data
+
+
+def result_passed(data: bytes) -> None:
+    """In whatever parts it comes: what is passed on whole is JSON and the same result, with the client's id."""
+    cut, text = data[:1], data[1:]
+    size = (cut[0] if cut else 0) % 7 + 1
+    passing, out = Taken().passing(ASKED), b""
+    try:
+        for place in range(0, len(text), size):
+            out += passing.feed(text[place : place + size])
+        passing.finish()
+    except Unusual:
+        assert not out
+        return
+    except Malformed:
+        return
+    _same(out, text)
+
+
+def result_in_events(data: bytes) -> None:
+    """The same of an event stream; an event that is not passed on comes as it is."""
+    cut, stream = data[:1], data[1:]
+    size = (cut[0] if cut else 0) % 7 + 1
+
+    async def given() -> AsyncIterator[bytes]:
+        for place in range(0, len(stream), size):
+            yield stream[place : place + size]
+
+    async def read() -> None:
+        sink, expected = Taken(), iter(expected_events(stream))
+        early = Early(ASKED, sink)
+        async for event in sse.events(given(), LIMIT, early):
+            if early.over() is not None:
+                _same(bytes(sink.out), next(expected))
+                return
+            if event:
+                assert event == next(expected)
+
+    try:
+        _drive(read())
+    except Malformed:
+        return
+
+
+def _same(out: bytes, text: bytes) -> None:
+    got, sent = orjson.loads(out), orjson.loads(text)
+    assert sent["id"] == ASKED
+    assert got == {"jsonrpc": "2.0", "id": GIVEN, "result": sent["result"]}, (got, sent)
 
 
 # -- session ids -------------------------------------------------------------------------------------------------------
@@ -198,6 +268,8 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     for target in (
         sse_stream,
         sse_limit,
+        result_passed,
+        result_in_events,
         session_id,
         session_flip,
         merged_name,

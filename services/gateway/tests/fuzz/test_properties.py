@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from fuzz.targets import TARGETS, configuration, sse_stream
+from fuzz.targets import TARGETS, configuration, result_in_events, result_passed, sse_stream
 
 QUICK = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 LINES = st.sampled_from(
@@ -33,6 +33,23 @@ def test_any_bytes(target: Callable[[bytes], None]) -> None:
 @given(st.binary(min_size=1, max_size=1), st.lists(st.tuples(LINES, ENDS), max_size=12))
 def test_event_streams(cut: bytes, lines: list[tuple[bytes, bytes]]) -> None:
     sse_stream(cut + b"".join(line + end for line, end in lines))
+
+
+PARTS = st.sampled_from(
+    [b"{", b"}", b"[", b"]", b",", b":", b'"', b" ", b"\n", b"1", b"tru", b"e", b"\\", b"\\u00", b"\xc3", b"\xa9", b"x"]
+) | st.sampled_from(
+    [b'"jsonrpc":"2.0"', b'"id":7', b'"result":{', b'"content":[', b'{"type":"text","text":"', b'"}', b']}}',
+     b'"structuredContent":', b'"resource":{"uri":"', b'"type":"resource"', b'"resultType":"complete"', b'"a":[1,2,3]']
+)  # fmt: skip
+
+
+@QUICK
+@given(st.binary(min_size=1, max_size=1), st.lists(PARTS, max_size=16))
+def test_results_that_are_passed_on(cut: bytes, parts: list[bytes]) -> None:
+    for begin in (b"", b'{"jsonrpc":"2.0","id":7,"result":{"content":['):
+        text = begin + b"".join(parts)
+        result_passed(cut + text)
+        result_in_events(cut + b"event: message\ndata: " + text + b"\n\ndata: x\n\n")
 
 
 KEYS = st.sampled_from(

@@ -20,7 +20,7 @@ SEAL = b"s" * 43
 
 
 class Family:
-    """``size`` replicas; ``strangers`` are URLs that each of them takes for another one."""
+    """``size`` replicas; ``strangers`` are URLs that each of them takes for another one; ``settings`` are of all."""
 
     def __init__(
         self,
@@ -29,6 +29,7 @@ class Family:
         servers: list[dict[str, Any]],
         size: int = 2,
         strangers: tuple[str, ...] = (),
+        **settings: Any,
     ) -> None:
         self._launch = launch
         self._directory = directory
@@ -39,6 +40,7 @@ class Family:
             "servers": servers,
             "sessions": {"key_files": [str(directory / "seal")]},
             "peers": {"urls": [*self._urls, *strangers]},
+            **settings,
         }
         self.replicas = [self._start(index) for index in range(size)]
         for index in range(size):

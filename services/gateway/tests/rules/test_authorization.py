@@ -92,7 +92,7 @@ def documents(running: Running, challenge: dict[str, str]) -> Json:
     return dict(answer.json())
 
 
-@pytest.mark.requirement("MCP26-AUTH-01", "MCP26-SEC-03")
+@pytest.mark.requirement("MCP26-AUTH-01", "MCP26-AUTH-07", "MCP26-SEC-03")
 @pytest.mark.parametrize("path", PATHS)
 def test_the_challenge_leads_to_the_document(guarded: tuple[Running, Server2026], issuer: Issuer, path: str) -> None:
     running, server = guarded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -271,6 +272,21 @@ def test_listening_is_a_stream_and_subscriptions(modern: Connect, old: Server202
         assert stream.next()["params"]["uri"] == "test://b"
         assert stream.next()["method"] == "notifications/resources/list_changed"
     until(lambda: len(old.of("resources/unsubscribe")) == 2, "the end of both subscriptions")
+
+
+@pytest.mark.requirement("MCP26-HTTP-19", "MCP25-HTTP-05")
+@pytest.mark.parametrize("era", [Server2026, Server2025])
+def test_servers_are_told_what_is_accepted(start: Start, era: type[Server2026] | type[Server2025]) -> None:
+    """Each request, whatever for, and the stream of a session."""
+    server = era()
+    running = start([{"name": "only", "url": server.url}])
+    assert "result" in Client2026(running.url).call("only__echo")
+    stream = "POST" if era is Server2026 else "GET"
+    until(lambda: any(each.verb == stream for each in list(server.received)), "what there is")
+    until(lambda: server.of("subscriptions/listen") or era is Server2025, "the subscription")
+    for each in list(server.received):
+        assert {"application/json", "text/event-stream"} <= set(re.split(r"[,;]\s*", each.headers["accept"])), each
+    server.stop()
 
 
 @pytest.mark.requirement("BRIDGE-M2L-08")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import signal
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -155,6 +158,50 @@ def test_several_subscriptions_stand_side_by_side(modern: Connect, new: Server20
         new.tell(CHANGED)
         assert tag_of(one.next()) == "one"
         assert tag_of(two.next()) == "two"
+
+
+@pytest.mark.requirement("MCP26-SUB-07", "MCP26-SUB-08")
+@pytest.mark.parametrize(("era", "changes"), [(Server2026, 300), (Server2025, 20)])
+def test_nothing_is_lost_while_others_subscribe(
+    start: Start, era: type[Server2026] | type[Server2025], changes: int
+) -> None:
+    """Each change comes once to the one that listens all the time, however often what the gateway wants changes."""
+    server = era()
+    running = start([{"name": "only", "url": server.url}])
+    client = Client2026(running.url, "/servers/only/mcp")
+    uris = [f"test://{number}" for number in range(changes)]
+    heard: list[str] = []
+    stop = threading.Event()
+
+    def subscribe() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            wanted = {"resourceSubscriptions": [f"other://{number}"]}
+            with client.stream("subscriptions/listen", {"notifications": wanted}) as other:
+                assert other.next()["method"] == ACKNOWLEDGED
+
+    with (
+        concurrent.futures.ThreadPoolExecutor(1) as pool,
+        client.stream("subscriptions/listen", {"notifications": {"resourceSubscriptions": uris}}) as stream,
+    ):
+        stream.next()
+        others = pool.submit(subscribe)
+        for uri in uris:
+            if isinstance(server, Server2026):
+                server.tell(UPDATED, uri=uri)
+            else:
+                server.push(UPDATED, uri=uri)
+            time.sleep(3 / changes)
+        stop.set()
+        others.result(20)
+        while set(heard) != set(uris):
+            heard.append(stream.next()["params"]["uri"])
+    opened = len(server.of("subscriptions/listen")) or len(server.of("resources/subscribe")) - changes
+    print(f"{era.__name__}: {changes} changes while subscriptions changed {opened} times, heard {len(heard)} times")
+    assert opened > 5, "subscriptions changed all the while"
+    assert len(heard) <= 1.1 * changes, "and hardly any twice"
+    server.stop()
 
 
 @pytest.mark.requirement("MCP26-SUB-09")

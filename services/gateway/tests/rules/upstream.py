@@ -157,7 +157,7 @@ class Exchange:
         """Wait until the gateway closes the connection."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            readable, _, _ = select.select([self.handler.connection], [], [], 0.05)
+            readable, _, _ = select.select([self.handler.connection], [], [], min(seconds, 0.05))
             if readable:
                 try:
                     if self.handler.connection.recv(1, socket.MSG_PEEK) == b"":
@@ -310,7 +310,7 @@ class Server2026(Upstream):
         self.listeners.append((exchange, events))
         try:
             exchange.notify("notifications/subscriptions/acknowledged", _meta=tag, notifications=granted)
-            while not exchange.gone(0.01):
+            while not exchange.gone(0.001):
                 with contextlib.suppress(queue.Empty):
                     event = events.get(timeout=0.05)
                     if event is None:
@@ -395,7 +395,7 @@ class Server2025(Upstream):
         events = self.streams[exchange.session] = queue.Queue()
         exchange.open()
         try:
-            while not exchange.gone(0.01):
+            while not exchange.gone(0.001):
                 with contextlib.suppress(queue.Empty):
                     exchange.event(events.get(timeout=0.05))
         finally:

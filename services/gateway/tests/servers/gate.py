@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
-from pathlib import Path
 
 import uvicorn
-from mcp.server.mcpserver import Context, MCPServer
+from holding import hold
+from mcp.server.mcpserver import MCPServer
 
 port, name = int(sys.argv[1]), sys.argv[2]
 server = MCPServer(name)
@@ -26,19 +25,5 @@ def hidden() -> str:
     return "hidden"
 
 
-@server.tool()
-async def hold(directory: str, ctx: Context) -> str:
-    """Report progress, leave ``started``, and end when there is ``release``; leave ``cancelled`` when cancelled."""
-    place = Path(directory)
-    await ctx.report_progress(1, 2, "holding")
-    (place / "started").touch()
-    try:
-        while not (place / "release").exists():  # noqa: ASYNC110 - a file has no event to wait for
-            await asyncio.sleep(0.01)
-    except asyncio.CancelledError:
-        (place / "cancelled").touch()
-        raise
-    return "released"
-
-
+server.add_tool(hold)
 uvicorn.run(server.streamable_http_app(), port=port, log_level="warning")

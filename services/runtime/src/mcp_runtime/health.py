@@ -1,5 +1,8 @@
 """The container's readiness probe: does the server list at least one tool?
 
+While a container starts, one probe asks again and again (``patiently``), so that it counts as ready as soon as it is
+and not at the next of Docker's intervals: a call may be waiting. From Docker 25 on there is an option for that.
+
 A full probe (``probe.py``) until the first success, then once a minute; in between only a cheap one: that the
 port accepts a connection or, for the stdio bridge, that its ``/alive`` says the child lives. Every probe is a
 new process in every container every few seconds, so this module imports as little as it can: the cheap
@@ -11,9 +14,11 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Callable
 
 FULL_PROBE_SECONDS = 60.0
 CHEAP_TIMEOUT_SECONDS = 9.0
+RETRY_SECONDS = 0.3
 STATE_FILE = os.environ.get("MCP_HEALTH_STATE", "/tmp/.mcp-health")
 
 
@@ -78,10 +83,35 @@ def check(state_file: str = STATE_FILE) -> None:
         pass  # no writable /tmp: every probe is a full one, the server is ready all the same
 
 
-def main() -> int:
+def container_age() -> float:
+    """Seconds since the container's first process began; endless where that cannot be told."""
+    try:
+        with open("/proc/1/stat", encoding="utf-8") as stat, open("/proc/uptime", encoding="ascii") as uptime:
+            ticks = int(stat.read().rpartition(")")[2].split()[19])
+            return float(uptime.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return float("inf")
+
+
+def patiently(start_seconds: float, state_file: str = STATE_FILE, age: Callable[[], float] = container_age) -> None:
+    """Probe until it is ready, or the container has had its time to start; after that, once.
+
+    Raises:
+        NotReady, SpecError: with the last reason.
+    """
+    while True:
+        try:
+            return check(state_file)
+        except Exception:
+            if age() >= start_seconds:
+                raise
+        time.sleep(RETRY_SECONDS)
+
+
+def main(start_seconds: float = 0.0) -> int:
     """Exit code 0 (ready) or 1, with one line that says why."""
     try:
-        check()
+        patiently(start_seconds)
     except Exception as error:
         # A probe must answer in one line whatever happens; the type tells an unforeseen failure apart.
         known = type(error).__name__ in ("NotReady", "SpecError")

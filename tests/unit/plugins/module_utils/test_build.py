@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build import locks
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.builder import Builder, Progress
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.builder import Builder
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.docker_cli import explain, tail
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.errors import BuildError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._build.root import official_image, root_image
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._progress import Progress
 
 
 class Engine:

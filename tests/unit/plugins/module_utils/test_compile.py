@@ -8,12 +8,16 @@ from __future__ import annotations
 import copy
 import json
 import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet import edge as edges
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.compile import compile_fleet
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.facts import Facts
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.facts import Facts, Host
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validate import FleetError
 
 TIME: dict[str, Any] = {
@@ -56,7 +60,7 @@ def facts(**changes: Any) -> Facts:
         "locks": {"pypi-mcp-server-time-1.2.3.txt": "mcp-server-time==1.2.3\n", "npm-scope-server-memory-4.5.6.json": "{}"},
         "trees": {"services/runtime": "r1", "services/gateway": "g1", "servers": "s1"},
         "files": {"api.json": "{}"},
-        "secret_digests": {"token": "a" * 64, "gateway_api_key": "b" * 64, "gateway_session_key": "c" * 64},
+        "secret_digests": {"token": "a" * 64, "gateway_api_key": "b" * 64, "gateway_session_key": "c" * 64, "edge_ca": "e" * 64},
         "api_key_file": "/state/key",
         "ca_file": "/state/ca.crt",
     }
@@ -230,7 +234,7 @@ def test_sources_that_are_not_there() -> None:
 
 def test_every_service_is_confined() -> None:
     services = plan()["stack"]["services"]
-    assert set(services) == {"gateway", "edge", "time", "memory", "ai-memory", "api", "ready"}
+    assert set(services) == {"gateway", "edge", "edge-config", "time", "memory", "ai-memory", "api", "ready"}
     for name, service in services.items():
         assert service["cap_drop"] == ["ALL"], name
         assert service.get("read_only", False) is (name != "ready"), name
@@ -253,6 +257,7 @@ def test_a_service_gets_its_own_secrets_only() -> None:
     assert mounted == {
         "gateway": ["gateway_api_key", "gateway_session_key", "token"],
         "edge": [],
+        "edge-config": ["edge_ca"],
         "time": [],
         "memory": [],
         "ai-memory": ["token"],
@@ -282,6 +287,7 @@ def test_what_keeps_files_is_stopped_before_it_is_started_anew() -> None:
     assert orders == {
         "gateway": "start-first",
         "edge": "stop-first",
+        "edge-config": "stop-first",
         "time": "start-first",
         "memory": "stop-first",
         "ai-memory": "start-first",
@@ -339,9 +345,86 @@ def test_the_edge(edge: dict[str, Any], url: str, sni: str) -> None:
     assert made["client"] == {"url": f"{url}/mcp", "api_key_file": "/state/key", "ca_file": "/state/ca.crt"}
 
 
-def test_public_certificates_need_no_authority_of_ours() -> None:
-    made = plan(settings={**SETTINGS, "edge": {"tls": "acme", "acme_email": "ops@mcp.example"}})
-    assert made["client"]["ca_file"] == ""
+FILES = {"edge_certificate": {"file": "/fullchain.pem"}, "edge_key": {"file": "/privkey.pem"}}
+
+
+@pytest.mark.parametrize(
+    ("edge", "ca_file", "secrets"),
+    [
+        ({}, "/state/ca.crt", ["edge_ca"]),
+        ({"tls": "acme", "acme_email": "ops@mcp.example"}, "", []),
+        ({"tls": "files"}, "", ["edge_certificate", "edge_key"]),
+        ({"tls": "files", "ca_file": "/company.pem"}, "/company.pem", ["edge_certificate", "edge_key"]),
+    ],
+)
+def test_where_certificates_come_from(edge: dict[str, Any], ca_file: str, secrets: list[str]) -> None:
+    made = plan(settings={"secrets": SETTINGS["secrets"] | FILES, "edge": edge})
+    services = made["stack"]["services"]
+    assert made["client"]["ca_file"] == ca_file
+    assert [item["source"] for item in services["edge-config"]["secrets"]] == secrets
+    # What faces the clients has none of it: they are loaded into it.
+    assert not services["edge"].get("secrets")
+    assert ("tls {$EDGE_FILES}/certificate.pem" in caddyfile(made)) == bool(secrets)
+
+
+def caddyfile(made: dict[str, Any]) -> str:
+    return str(next(config["content"] for config in made["configs"] if config["name"] == "edge"))
+
+
+@pytest.mark.parametrize("change", [{"hosts": ["mcp.example"]}, {"http_port": 8080}, {"tls": "acme", "acme_email": "a@b"}])
+def test_another_configuration_leaves_the_edges_task_alone(change: dict[str, Any]) -> None:
+    """But for its ports, which are its own."""
+    before, after = plan(), plan(settings={**SETTINGS, "edge": change})
+    assert before["stack"]["configs"]["edge"] != after["stack"]["configs"]["edge"]
+    edges = [{k: v for k, v in made["stack"]["services"]["edge"].items() if k != "ports"} for made in (before, after)]
+    assert edges[0] == edges[1]
+
+
+def test_hosts_that_are_addresses_of_both_kinds() -> None:
+    made = plan(settings={**SETTINGS, "edge": {"hosts": ["2001:DB8:0::7", "192.0.2.7", "mcp.example"], "http_port": 80}})
+    assert made["edge"]["url"] == "https://[2001:db8::7]:8443"
+    assert made["edge"]["default_sni"] == "2001:db8::7"
+    text = caddyfile(made)
+    assert "https://[2001:db8::7], https://192.0.2.7, https://mcp.example {" in text
+    assert "http://[2001:db8::7] {\n\tredir https://[2001:db8::7]:8443{uri} 308\n}" in text
+    names = made["stack"]["services"]["edge-config"]["environment"]["EDGE_NAMES"]
+    assert names == "IP:2001:db8::7,IP:192.0.2.7,DNS:mcp.example"
+
+
+def test_the_edge_and_what_configures_it_run_on_the_same_nodes_and_share_memory() -> None:
+    stack = plan()["stack"]
+    edge, config = stack["services"]["edge"], stack["services"]["edge-config"]
+    for key in ("mode", "placement"):
+        assert edge["deploy"][key] == config["deploy"][key]
+    shared = [[v for v in service["volumes"] if v.get("source") == "edge_run"] for service in (edge, config)]
+    assert shared[0] == shared[1] != []
+    assert stack["volumes"]["edge_run"]["driver_opts"]["type"] == "tmpfs"
+
+
+@pytest.mark.parametrize("script", [edges.SERVE, edges.CONFIGURE], ids=["edge", "edge-config"])
+def test_the_edges_programs_are_clean(script: str, tmp_path: Path) -> None:
+    path = tmp_path / "script"
+    path.write_text(script, "utf-8")
+    done = subprocess.run([Path(sys.executable).parent / "shellcheck", path], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("setting", "nodes", "wanted"),
+    [
+        ("auto", 1, None),
+        ("auto", 3, True),
+        (True, 1, True),
+        ("true", 3, True),
+        (False, 1, False),
+        ("false", 3, False),
+    ],
+)
+def test_networks_are_encrypted_where_there_are_several_nodes(setting: Any, nodes: int, wanted: bool | None) -> None:
+    settings = {**SETTINGS, "networks": {"encrypted": setting, "mtu": 1400}}
+    made = plan([TIME], settings=settings, hosts=[Host(f"n{number}") for number in range(nodes)])
+    assert {network["encrypted"] for network in made["networks"]} == {wanted}
+    assert {network["mtu"] for network in made["networks"]} == {1400}
 
 
 def test_no_value_of_a_secret_is_in_the_plan() -> None:

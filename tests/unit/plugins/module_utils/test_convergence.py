@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import judge
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import SETTLED, judge, settle
 
 BEFORE, APPLIED, LATER = "2026-01-01T10:00:00Z", "2026-01-01T11:00:00Z", "2026-01-01T11:00:05Z"
+PORT = "host-mode port already in use on 1 node"
 UNHEALTHY = "task: non-zero exit (137): dockerexec: unhealthy container"
 
 
@@ -71,6 +74,11 @@ FAILED = task("failed", desired="shutdown", error="task: non-zero exit (1)")
         # No node takes it.
         (service(), [task("pending", error="no suitable node")], 5, "waiting"),
         (service(), [task("pending", error="no suitable node")], 30, "failed"),
+        (service(), [task("pending", error="no suitable node"), OLD], 30, "failed"),
+        (service(), [task("pending", error="no suitable node", created="2999-01-01T00:00:00Z")], 30, "waiting"),
+        # The port that it waits for is held by the task before it, until that has ended.
+        (service(), [task("pending", error=PORT), OLD], 30, "waiting"),
+        (service(), [task("pending", error=PORT), RUNNING], 30, "failed"),
     ],
 )
 def test_verdicts(given: dict[str, Any], tasks: list[dict[str, Any]], waited: float, state: str) -> None:
@@ -138,3 +146,14 @@ def test_a_task_that_is_never_started_again_fails_at_once() -> None:
     given = service()
     given["Spec"]["TaskTemplate"]["RestartPolicy"] = {"Condition": "none"}
     assert judge(given, [FAILED], APPLIED, 1).state == "failed"
+
+
+@pytest.mark.parametrize(("labels", "watched"), [({}, True), ({SETTLED: "true"}, False)])
+def test_what_has_done_its_work_when_it_is_ready_is_not_watched(labels: dict[str, str], watched: bool) -> None:
+    young = task("running", created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    found = service(desired=1) | {"ID": "1"}
+    found["Spec"]["Labels"] = labels
+    swarm: Any = SimpleNamespace(services=lambda dummy: {"f_a": found}, stack_tasks=lambda dummy: {"1": [young]})
+    said: list[str] = []
+    assert settle(swarm, "f", {"f_a"}, 1, said.append) == []
+    assert bool(said) == watched

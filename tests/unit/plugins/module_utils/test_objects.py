@@ -165,3 +165,47 @@ def test_what_the_engine_refuses_is_said_without_its_chatter(monkeypatch: pytest
     assert str(raised.value) == (
         "the engine refused the stack file /etc/stack.yml: failed to create service: bad mount; what ran before still runs"
     )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "options"),
+    [
+        ({}, {}),
+        ({"encrypted": None, "mtu": 1500}, {}),
+        ({"encrypted": False, "mtu": 1500}, {}),
+        ({"encrypted": True, "mtu": 1400}, {"encrypted": "true", "com.docker.network.driver.mtu": "1400"}),
+    ],
+)
+def test_the_options_of_a_new_network(wanted: dict[str, Any], options: dict[str, str]) -> None:
+    swarm = Manager()
+    objects.ensure_networks(swarm, "mcp", [WANTED | wanted], check=False)
+    assert swarm.api.asked[0][2]["options"] == options
+
+
+MARK = {"com.docker.network.driver.overlay.vxlanid_list": "4097"}
+NOT_CHANGED = "A network cannot be changed while it is there, and nothing was."
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "said"),
+    [
+        ({}, {"encrypted": True}, "the network mcp_edge is not encrypted between nodes, and is to be encrypted between nodes."),
+        # The driver takes the option without a value, too.
+        ({"encrypted": ""}, {"encrypted": False}, "is encrypted between nodes, and is to be not encrypted between nodes."),
+        ({"encrypted": ""}, {"encrypted": True}, ""),
+        ({"encrypted": "true"}, {"encrypted": None}, ""),
+        ({}, {"encrypted": None}, ""),
+        ({"com.docker.network.driver.mtu": "1400"}, {}, "is for packets of 1400 bytes between nodes, and is to be for 1500."),
+        ({"com.docker.network.driver.mtu": "1400"}, {"mtu": 1400}, ""),
+    ],
+)
+def test_a_network_with_other_options_is_refused(there: dict[str, str], wanted: dict[str, Any], said: str) -> None:
+    swarm = Manager(networks=[network() | {"Options": MARK | there}])
+    if not said:
+        assert objects.ensure_networks(swarm, "mcp", [WANTED | wanted], check=False) == []
+        return
+    with pytest.raises(SwarmError) as raised:
+        objects.ensure_networks(swarm, "mcp", [{**WANTED, "name": "mcp_new"}, WANTED | wanted], check=False)
+    assert said in str(raised.value)
+    assert NOT_CHANGED in str(raised.value)
+    assert swarm.api.asked == []

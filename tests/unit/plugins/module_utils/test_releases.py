@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
 from typing import Any
 
@@ -56,7 +57,7 @@ class Configs:
 
 def release(image: str = "a:1", **keys: Any) -> Release:
     return Release(
-        0, {"services": {"a": {"image": image}}}, {"/f": "x"}, {"a": image}, {}, "2026-01-01T00:00:00Z", "ada", **keys
+        0, {"services": {"a": {"image": image}}}, {"a": image}, {}, "2026-01-01T00:00:00Z", "ada", **keys
     )
 
 
@@ -83,14 +84,14 @@ def test_a_release_comes_back_as_it_was_written() -> None:
 
 def test_a_large_record_is_packed_and_one_too_large_is_refused() -> None:
     large = release()
-    large.files = {"/f": "x" * 600_000}
+    large.document = {"services": {"a": {"image": "x" * 600_000}}}
     data = records.pack(large)
     assert len(data) < records.PLAIN_BYTES
     labels = {"ai.sophia.mcp.outcome": "deployed"}
-    assert records.unpack(0, data, labels).files == large.files
+    assert records.unpack(0, data, labels).document == large.document
     import random
 
-    large.files = {"/f": random.Random(1).randbytes(600_000).hex()}
+    large.document = {"services": {"a": {"image": random.Random(1).randbytes(600_000).hex()}}}
     with pytest.raises(SwarmError, match="Swarm keeps at most 500000"):
         records.pack(large)
 
@@ -98,7 +99,7 @@ def test_a_large_record_is_packed_and_one_too_large_is_refused() -> None:
 def test_previous_is_the_newest_that_is_another() -> None:
     found = deployed(Configs(), "a:1", "a:2", "a:3", "a:3")
     assert found.previous().document == release("a:2").document
-    with pytest.raises(SwarmError, match="nothing to go back to"):
+    with pytest.raises(SwarmError, match="f has no release before release 1 .*nothing to go back to"):
         deployed(Configs(), "a:1").previous()
     with pytest.raises(SwarmError, match="f has no release: deploy first"):
         deployed(Configs()).previous()
@@ -210,3 +211,9 @@ def test_a_lock_by_hand_is_never_taken_until_it_expires() -> None:
     locks.free(swarm, "f")
     locks.hold(swarm, "f", "ada", "over", "2001-01-01T00:00:00Z")
     assert take(swarm, "bob").holder.who == "bob"
+
+
+def test_records_of_before_the_edges_configuration_was_in_the_document() -> None:
+    content = json.loads(records.pack(release())) | {"files": {"/etc/mcp-swarm/edge/Caddyfile": "x"}}
+    labels = {"ai.sophia.mcp.outcome": "deployed"}
+    assert records.unpack(1, json.dumps(content).encode(), labels).document == release().document

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.facts import Host
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validate import FleetError, validate
 
 PYPI = {"kind": "pypi", "package": "mcp-server-time", "version": "1.2.3"}
@@ -18,9 +20,9 @@ def server(**changes: Any) -> dict[str, Any]:
     return {"name": "time", "source": PYPI, "command": ["mcp-server-time"], **changes}
 
 
-def errors(servers: Any, settings: Any = None, gpu_nodes: int = 0) -> list[str]:
+def errors(servers: Any, settings: Any = None, gpu_nodes: int = 0, hosts: Sequence[Host] = ()) -> list[str]:
     with pytest.raises(FleetError) as raised:
-        validate(servers, settings, gpu_nodes)
+        validate(servers, settings, gpu_nodes, hosts)
     return raised.value.errors
 
 
@@ -30,7 +32,7 @@ def test_defaults_are_filled_in() -> None:
     assert servers[0]["resources"] == {"cpus": 1.0, "memory": "512M"}
     assert servers[0]["tools"] == {"allow": ["*"], "deny": []}
     assert fleet["edge"]["tls"] == "internal"
-    assert set(fleet["secrets"]) == {"gateway_api_key", "gateway_session_key"}
+    assert set(fleet["secrets"]) == {"gateway_api_key", "gateway_session_key", "edge_ca"}
 
 
 def test_the_input_is_left_alone() -> None:
@@ -191,9 +193,9 @@ def test_each_mistake_of_a_server(servers: Any, said: str) -> None:
         *(
             (
                 {"edge": {"hosts": [host]}},
-                f"mcp_fleet.edge.hosts[0]: {host!r} is not allowed; write a host name or an IPv4 address, without scheme or port",
+                f"mcp_fleet.edge.hosts[0]: {host!r} is not allowed; write a host name or an address, without scheme, port or brackets",
             )
-            for host in ("https://mcp.example", "mcp.example:443", "::1", "a b", "")
+            for host in ("https://mcp.example", "mcp.example:443", "[::1]", "a b", "")
         ),
         (
             {"secrets": {"a" * 31: {"env": "A"}}},
@@ -238,3 +240,53 @@ def test_gpu_required_with_a_gpu_node() -> None:
 
 def test_private_keys_of_people_are_left_to_them() -> None:
     validate([server(**{"x-owner": "platform"})], None)
+
+
+def test_public_certificates_with_several_edges() -> None:
+    settings = {"edge": {"tls": "acme", "acme_email": "a@mcp.example"}}
+    validate([server()], settings, hosts=[Host("a"), Host("b", edge=False)])
+    assert errors([server()], settings, hosts=[Host(name) for name in "abc"]) == [
+        "mcp_fleet.edge.tls: 'acme' with 3 edge nodes: the authority's challenge reaches any of them, and only the one that"
+        " asked for the certificate can answer; use files or internal, or one edge node"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            {"edge": {"tls": "files"}},
+            [
+                "mcp_fleet.secrets.edge_certificate: missing; edge.tls files needs it, such as {file: /path/fullchain.pem}",
+                "mcp_fleet.secrets.edge_key: missing; edge.tls files needs it, such as {file: /path/privkey.pem}",
+            ],
+        ),
+        ({"edge": {"ca_file": "/x"}}, ["mcp_fleet.edge.ca_file: has no effect with edge.tls internal; remove it"]),
+        (
+            {"edge": {"hosts": ["h", "1::2::3"]}},
+            ["mcp_fleet.edge.hosts[1]: '1::2::3' is no IPv6 address; write one such as 2001:db8::7"],
+        ),
+        (
+            {"edge": {"tls": "acme", "acme_email": "a b"}},
+            ["mcp_fleet.edge.acme_email: 'a b' is not allowed; write one address, such as operations@mcp.example"],
+        ),
+        (
+            {"networks": {"encrypted": "maybe", "mtu": 100}},
+            [
+                "mcp_fleet.networks.encrypted: 'maybe' is unknown; use one of auto, true, false",
+                "mcp_fleet.networks.mtu: 100 is too small; use at least 1280",
+            ],
+        ),
+    ],
+)
+def test_mistakes_about_edge_and_networks(settings: Any, said: list[str]) -> None:
+    assert errors([server()], settings) == said
+
+
+def test_only_an_internal_edge_has_an_authority() -> None:
+    for tls, more in (("internal", {}), ("acme", {"acme_email": "a@b"})):
+        dummy, fleet = validate([server()], {"edge": {"tls": tls, **more}})
+        assert ("edge_ca" in fleet["secrets"]) == (tls == "internal")
+    dummy, fleet = validate([server()], {"secrets": {"edge_ca": {"env": "CA"}}})
+    assert fleet["secrets"]["edge_ca"]["env"] == "CA"
+    assert not fleet["secrets"]["edge_ca"]["generate"]

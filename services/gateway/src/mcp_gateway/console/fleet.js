@@ -2,7 +2,7 @@
 import { $, h, sparkline } from "./dom.js";
 
 const DASH = "–";
-const SHAPES = { healthy: "●", degraded: "◐", probation: "◐", draining: "◌", ejected: "✕", down: "✕", unknown: "○" };
+const SHAPES = { healthy: "●", degraded: "◐", probation: "◐", draining: "◌", ejected: "✕", down: "✕", asleep: "☾", unknown: "○" };
 const LABELS = ["Replicas", "Era", "Queue", "Latency", "Requests", "Offers", "Sessions"];
 const HISTORY = 60;
 
@@ -31,6 +31,7 @@ function stateOfReplica(replica) {
 }
 
 function stateOfServer(server) {
+  if (server.asleep === true) return "asleep";
   const states = (server.replicas ?? []).map(stateOfReplica);
   if (states.every((state) => state === "unknown")) return "unknown";
   if (states.every((state) => state === "healthy")) return "healthy";
@@ -43,7 +44,7 @@ const state = (name) =>
 function summary(status) {
   const servers = status.servers ?? [];
   const replicas = servers.flatMap((server) => server.replicas ?? []);
-  const healthy = servers.filter((server) => stateOfServer(server) === "healthy").length;
+  const healthy = servers.filter((server) => ["healthy", "asleep"].includes(stateOfServer(server))).length;
   const serving = replicas.filter((replica) => stateOfReplica(replica) === "healthy").length;
   const sum = (key) => {
     const known = servers.map((server) => server[key]).filter(isNumber);

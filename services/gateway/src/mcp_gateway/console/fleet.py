@@ -16,6 +16,7 @@ SHAPES = {
     "draining": "◌",
     "ejected": "✕",
     "down": "✕",
+    "asleep": "☾",
     "unknown": "○",
 }
 COLUMNS = ("Server", "Replicas", "Era", "Queue", "Latency", "Requests", "Offers", "Sessions")
@@ -56,7 +57,9 @@ def state_of_replica(replica: Json) -> str:
 
 
 def state_of_server(server: Json) -> str:
-    """Healthy if all replicas are, down if none takes calls, degraded between."""
+    """Healthy if all replicas are, down if none takes calls, degraded between; asleep if it needs none now."""
+    if server.get("asleep") is True:
+        return "asleep"
     states = [state_of_replica(one) for one in server.get("replicas") or []]
     if not states or set(states) == {"unknown"}:
         return "unknown"
@@ -73,7 +76,7 @@ def summary(status: Json) -> Markup:
     """The tiles at the top."""
     servers = status.get("servers") or []
     replicas = [one for server in servers for one in server.get("replicas") or []]
-    healthy = sum(state_of_server(one) == "healthy" for one in servers)
+    healthy = sum(state_of_server(one) in ("healthy", "asleep") for one in servers)
     serving = sum(state_of_replica(one) == "healthy" for one in replicas)
     calls = [one.get("requests") for one in servers if isinstance(one.get("requests"), int)]
     errors = [one.get("errors") for one in servers if isinstance(one.get("errors"), int)]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from mcp_gateway import passing
 from mcp_gateway.downstream.outlet import Outlet
 from mcp_gateway.downstream.parking import CAPABILITY_OF, lacking
 from mcp_gateway.downstream.reply import Channel, Reply
@@ -104,8 +105,8 @@ class Legacy:
         session = request.session
         assert session is not None  # only open() makes requests
         request.client = client = _Asking(self, session, channel)
-        if request.method == "tools/call":
-            request.sink = Outlet(channel, identity, partial(self.dressed, request))
+        if content := passing.LISTS.get(request.method):
+            request.sink = Outlet(channel, identity, partial(self.dressed, request), content)
         try:
             value = await self.view.handle(request)
             rounds = 0
@@ -215,7 +216,9 @@ class Legacy:
         client = _Asking(self, session, channel)
         pinned = [
             asyncio.ensure_future(
-                upstream.relay(key, partial(self._states.pin, session, upstream.name), session.capabilities, client)
+                upstream.clients.relay(
+                    key, partial(self._states.pin, session, upstream.name), session.capabilities, client
+                )
             )
             for upstream, key, _ in self.view.pinned(session)
         ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from mcp_gateway import passing
 from mcp_gateway.downstream.outlet import Outlet
 from mcp_gateway.downstream.parking import CAPABILITY_OF, Parking, ParkingClient, binding_of, undeclared
 from mcp_gateway.downstream.reply import Channel, Reply
@@ -135,8 +136,8 @@ class Modern:
             elif request.method == "subscriptions/listen":
                 return await self._listen(identity, request, channel)
             else:
-                if request.method == "tools/call":
-                    request.sink = Outlet(channel, identity, partial(self.dressed, request))
+                if content := passing.LISTS.get(request.method):
+                    request.sink = Outlet(channel, identity, partial(self.dressed, request), content)
                 value = await self._handle(request, channel)
         except RpcError as failure:
             return _refusal(identity, failure)
@@ -147,8 +148,7 @@ class Modern:
         """The result as this era has it (basic/index, "Result types"; server/utilities/caching)."""
         value.setdefault("resultType", "complete")
         if request.method in CACHEABLE and value["resultType"] == "complete":
-            value.setdefault("ttlMs", 0)
-            value.setdefault("cacheScope", "private")
+            _check_hints(value)
         meta = value.get("_meta")
         if not isinstance(meta, dict):
             value["_meta"] = {SERVER_INFO_META_KEY: GATEWAY_INFO}
@@ -282,6 +282,15 @@ def _task_mismatch(method: str, params: Json, headers: Mapping[str, str]) -> str
     if decode_header_value(headers.get("mcp-name")) != params.get("taskId"):
         return "Mcp-Name must be params.taskId"
     return None
+
+
+def _check_hints(value: Json) -> None:
+    """What is said of caching is there, and is what may be said (server/utilities/caching); servers say it, too."""
+    ttl = value.get("ttlMs")
+    if not isinstance(ttl, int) or isinstance(ttl, bool) or ttl < 0:
+        value["ttlMs"] = 0
+    if value.get("cacheScope") not in ("public", "private"):
+        value["cacheScope"] = "private"
 
 
 def _refusal(identity: Any, failure: RpcError) -> Reply:

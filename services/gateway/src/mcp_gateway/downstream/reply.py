@@ -59,17 +59,28 @@ class Channel:
         streams: whether the client takes an event stream.
         since: when the request came, by the monotonic clock; None for now.
         headers: whole header lines of an event stream, beyond the usual ones.
+        batch: whether it is the way of several requests, whose replies are one.
     """
 
-    __slots__ = ("_exchange", "_headers", "_since", "passing", "sent", "streams")
+    __slots__ = ("_batch", "_exchange", "_headers", "_in_event", "_since", "passing", "sent", "streams")
 
-    def __init__(self, exchange: Exchange, streams: bool, since: float | None = None, headers: bytes = b"") -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        streams: bool,
+        since: float | None = None,
+        headers: bytes = b"",
+        *,
+        batch: bool = False,
+    ) -> None:
         self._exchange = exchange
+        self._batch = batch
         self._headers = headers
         self._since = time.monotonic() if since is None else since
         self.streams = streams
         self.sent = 0  # bytes of the reply
         self.passing: Passing | None = None  # what rewrites a result that is passed on
+        self._in_event = False  # as part of an event stream
 
     @property
     def started(self) -> bool:
@@ -81,6 +92,19 @@ class Channel:
         """Whether the client left."""
         return self._exchange.gone
 
+    @property
+    def takes_parts(self) -> bool:
+        """Whether the reply can be sent in parts: by itself, or as the event of a stream."""
+        exchange = self._exchange
+        if self._batch:
+            return False
+        return not exchange.started or (self.streams and not (exchange.finished or self._passes))
+
+    @property
+    def _passes(self) -> bool:
+        """Whether parts of the reply were sent: nothing else can be said in between."""
+        return self.passing is not None and self.passing.begun
+
     def open(self) -> None:
         """Begin the event stream."""
         if not self._exchange.started:
@@ -88,30 +112,33 @@ class Channel:
 
     async def send(self, message: Json) -> None:
         """Send a message as an event; without effect where the client takes none."""
-        if self.streams and not self._exchange.gone:
+        if self.streams and not self._exchange.gone and not self._passes:
             self.open()
             await self._exchange.send(sse.event(written(message)))
 
     def put(self, message: Json) -> None:
         """The same without waiting for a client that is slow to take it."""
-        if self.streams and not self._exchange.gone:
+        if self.streams and not self._exchange.gone and not self._passes:
             self.open()
             self._exchange.put(sse.event(written(message)))
 
     def keep_alive(self, now: float) -> None:
         """Say something where nothing was said for long, lest something in between give up."""
         silent = now - max(self._since, self._exchange.wrote)
-        if self.passing and self.passing.begun:
-            return  # JSON has no place for it
+        if self._passes:
+            return
         if self.streams and not self._exchange.gone and silent > KEEPALIVE_SECONDS:
             self.open()
             self._exchange.put(sse.KEEPALIVE)
 
     async def pass_on(self, data: bytes) -> None:
-        """Send a part of an answer in JSON, and wait while the client takes what was sent before."""
+        """Send a part of a reply in JSON, and wait while the client takes what was sent before."""
         exchange = self._exchange
         if not exchange.started:
             exchange.open_stream(b"application/json", STREAM_HEADERS + self._headers)
+        elif not self.sent:
+            self._in_event = True
+            exchange.put(sse.EVENT)
         self.sent += len(data)
         await exchange.send(data)
 
@@ -121,8 +148,12 @@ class Channel:
         if exchange.gone or exchange.finished:
             return
         if self.passing and self.passing.begun:
-            # A part must not be taken for the whole.
-            exchange.finish() if self.passing.done and reply and not reply.failed else exchange.abort()
+            if not (self.passing.done and reply and not reply.failed):
+                exchange.abort()  # a part must not be taken for the whole
+                return
+            if self._in_event:
+                exchange.put(sse.EVENT_END)
+            exchange.finish()
             return
         if not exchange.started:
             if reply and reply.status == 200 and reply.message is not None and not reply.headers:

@@ -8,6 +8,7 @@ one exchange at a time. Errors say whether anything was sent: ``ConnectFailed`` 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
 from collections import deque
@@ -32,6 +33,21 @@ STALLED_SECONDS = 0.1
 HOLD_BYTES = 256 * 1024
 BUFFER_BYTES = 256 * 1024
 MAX_HEAD_BYTES = 64 * 1024
+# A node that is lost takes its addresses along and says nothing: without these a connection to it lasts for a quarter
+# of an hour (tcp(7)). Its own kernel answers for a server that is only slow. Where the system has the options.
+LOST_SECONDS = 5
+_PROBES = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), value)
+        for name, value in (
+            ("TCP_KEEPIDLE", LOST_SECONDS),
+            ("TCP_KEEPINTVL", 1),
+            ("TCP_USER_TIMEOUT", 1000 * LOST_SECONDS),
+        )
+        if hasattr(socket, name)
+    ),
+]
 _OK = b"HTTP/1.1 200 OK\r\n"
 
 
@@ -314,6 +330,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        if plain := transport.get_extra_info("socket"):
+            for level, option, value in _PROBES:
+                plain.setsockopt(level, option, value)
 
     def data_received(self, data: bytes) -> None:
         if self.closed:

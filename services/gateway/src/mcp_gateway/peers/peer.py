@@ -12,7 +12,7 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -80,13 +80,14 @@ class Peer:
         self._envelope = envelope
         self._sessions: dict[str, None] = {}  # in the order in which they changed
         self._cancels: deque[tuple[float, list[Any]]] = deque(maxlen=MAX_CANCELS)
+        self._taken: dict[str, float] = {}
         self._wake = asyncio.Event()
         self._wake.set()
 
     @property
     def pending(self) -> int:
         """How many things it was not told yet."""
-        return len(self._sessions) + len(self._cancels)
+        return len(self._sessions) + len(self._cancels) + len(self._taken)
 
     @property
     def well(self) -> bool:
@@ -105,6 +106,15 @@ class Peer:
         self._cancels.append((time.monotonic() + CANCEL_SECONDS, call))
         self._wake.set()
 
+    def take(self, taken: Mapping[str, float]) -> None:
+        """So much was taken from buckets (`Limiter.taken`). One that is away does not hear of it later: by then they
+        are full again."""
+        if not self.well or len(self._taken) > MAX_PENDING:
+            return
+        for bucket, seconds in taken.items():
+            self._taken[bucket] = self._taken.get(bucket, 0.0) + seconds
+        self._wake.set()
+
     async def run(self) -> None:
         """Tell it what comes up, until cancelled; one that fails is asked again ever more rarely."""
         failures, said = 0, ""
@@ -121,6 +131,7 @@ class Peer:
                     await self._send()
             except (OSError, Refused) as failure:
                 self.tried = self.failing = True
+                self._taken.clear()
                 if str(failure) != said:
                     said = str(failure)
                     log.warning("a peer cannot be told", extra={"peer": self.url, "error": said})
@@ -170,10 +181,13 @@ class Peer:
                 size += len(raw)
         for session in sessions:
             del self._sessions[session]
-        if not (news or cancels):
+        taken = next(portions(self._taken), {})
+        for bucket in taken:
+            del self._taken[bucket]
+        if not (news or cancels or taken):
             return
         try:
-            await self.ask({"news": news, "cancels": [call for _, call in cancels]})
+            await self.ask({"news": news, "cancels": [call for _, call in cancels], "taken": taken})
         except BaseException:
             self._sessions = dict.fromkeys(sessions) | self._sessions
             self._cancels.extendleft(reversed(cancels[: MAX_CANCELS - len(self._cancels)]))
@@ -231,6 +245,20 @@ class Peer:
             answer.close()
             raise Refused(f"HTTP {answer.status}: {(why or b'')[:200].decode('utf-8', 'replace')}")
         return answer
+
+
+def portions(buckets: Mapping[str, float]) -> Iterator[dict[str, float]]:
+    """What there is to tell of buckets, in parts that fit into a message each."""
+    part: dict[str, float] = {}
+    size = 0
+    for bucket, seconds in buckets.items():
+        part[bucket] = seconds
+        size += len(bucket) + 32
+        if size > BATCH_BYTES:
+            yield part
+            part, size = {}, 0
+    if part:
+        yield part
 
 
 def framed(part: bytes) -> bytes:

@@ -1,4 +1,5 @@
-"""The gateway's replicas tell each other what clients set in their sessions, which ended, and which calls to cancel.
+"""The gateway's replicas tell each other what clients set in their sessions, which ended, which calls to cancel, and
+what was taken from the buckets of rates.
 
 Whatever is set is pushed to all replicas at once, and nothing waits for it. Each one finds the others by DNS or from a
 list; one that starts asks another for all that is known. There is no store and no leader: a replica that is alone, or
@@ -16,12 +17,13 @@ from typing import Any
 
 import orjson
 
+from mcp_gateway.limits import Limiter
 from mcp_gateway.metrics import Metrics
 from mcp_gateway.net.client import Client
 from mcp_gateway.net.messages import Response
 from mcp_gateway.net.server import Exchange
 from mcp_gateway.peers.envelope import Envelope, Refused
-from mcp_gateway.peers.peer import BATCH_BYTES, MAX_MESSAGE_BYTES, PATH, Peer, framed
+from mcp_gateway.peers.peer import BATCH_BYTES, MAX_MESSAGE_BYTES, PATH, Peer, framed, portions
 from mcp_gateway.peers.settings import PeersSettings
 from mcp_gateway.protocol import Json
 from mcp_gateway.states import States
@@ -35,6 +37,9 @@ MAX_REQUEST_ID_CHARS = 1024
 READY_SECONDS = 3.0
 LOT_SECONDS = 30.0
 FAREWELL_SECONDS = 1.0
+# How often others are told what was taken from buckets, and how often where that is a good part of one.
+TAKEN_SECONDS = 0.2
+MUCH_TAKEN_SECONDS = 0.02
 
 log = logging.getLogger("mcp_gateway.peers")
 
@@ -46,6 +51,7 @@ class Peers:
 
     Args:
         keys: the session keys, the same on all replicas.
+        limiter: whose buckets are those of all replicas together.
         cancel: cancels a call that runs here: endpoint, session and the client's id of the request.
     """
 
@@ -54,6 +60,7 @@ class Peers:
         settings: PeersSettings,
         keys: tuple[bytes, ...],
         states: States,
+        limiter: Limiter,
         client: Client,
         metrics: Metrics,
         cancel: Cancel,
@@ -61,6 +68,7 @@ class Peers:
         self._settings = settings
         self._envelope = Envelope(keys)
         self._states = states
+        self._limiter = limiter
         self._client = client
         self._metrics = metrics
         self._cancel = cancel
@@ -71,7 +79,10 @@ class Peers:
         self._learnt = False  # all that another replica knew
         self._learning = asyncio.Lock()
         self._started = 0.0
+        self._taken_told = 0.0  # when, by the loop's clock
+        self._taken_due: asyncio.TimerHandle | None = None
         states.tell, states.alive = self.tell, self.alive
+        limiter.share(self._taken)
         metrics.peers.labels("known").set_function(lambda: sum(not peer.itself for peer in self._peers.values()))
         metrics.peers.labels("reachable").set_function(lambda: sum(peer.well for peer in self._peers.values()))
 
@@ -114,6 +125,8 @@ class Peers:
         # An event for each message sent would be for this alone.
         while time.monotonic() < deadline and any(p.well and p.pending for p in self._peers.values()):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
+        if self._taken_due:
+            self._taken_due.cancel()
         tasks = [*self._runs.values(), *self._tasks]
         for task in tasks:
             task.cancel()
@@ -144,6 +157,20 @@ class Peers:
         for peer in self._peers.values():
             if not peer.itself:
                 peer.cancel([endpoint, session, identity])
+
+    def _taken(self, much: bool) -> None:
+        """Something was taken from buckets: tell it, at once or when it is time again."""
+        loop = asyncio.get_running_loop()
+        due = self._taken_told + (MUCH_TAKEN_SECONDS if much else TAKEN_SECONDS)
+        if self._taken_due:
+            self._taken_due.cancel()
+        self._taken_due = loop.call_later(max(0.0, due - loop.time()), self._tell_taken)
+
+    def _tell_taken(self) -> None:
+        self._taken_told, self._taken_due = asyncio.get_running_loop().time(), None
+        taken = self._limiter.taken()
+        for peer in self._peers.values():
+            peer.take(taken)
 
     # -- as its peers' senders see it ------------------------------------------------------------
 
@@ -211,6 +238,9 @@ class Peers:
                 self._states.learn(news if isinstance(news, dict) else {})
             except ValueError as failure:
                 log.info("news not understood", extra={"error": str(failure)})
+        for key, learn in (("taken", self._limiter.also_taken), ("levels", self._limiter.at_most)):
+            for bucket, seconds in _seconds(message, key):
+                learn(bucket, seconds)
         for call in _list(message, "cancels"):
             match call:
                 case [str() as endpoint, str() as session, str() | int() as identity]:
@@ -233,6 +263,9 @@ class Peers:
             if size > BATCH_BYTES:
                 await exchange.send(framed(self._envelope.answer({"news": news}, request, number)))
                 number, size, news = number + 1, 0, []
+        for part in portions(self._limiter.levels()):
+            await exchange.send(framed(self._envelope.answer({"levels": part}, request, number)))
+            number += 1
         last = {"news": news, "whole": whole, "done": True}
         await exchange.send(framed(self._envelope.answer(last, request, number)))
         exchange.on_gone = None
@@ -242,3 +275,9 @@ class Peers:
 def _list(message: Json, key: str) -> list[Any]:
     value = message.get(key)
     return value if isinstance(value, list) else []
+
+
+def _seconds(message: Json, key: str) -> list[tuple[str, float]]:
+    value = message.get(key)
+    named = value.items() if isinstance(value, dict) else ()
+    return [(name, float(seconds)) for name, seconds in named if isinstance(seconds, int | float) and seconds > 0]

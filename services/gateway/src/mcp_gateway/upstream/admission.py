@@ -244,14 +244,10 @@ class Gate:
 
 
 class Admission:
-    """Places among one server's calls in flight.
+    """A server's gate, and before it a group's where a call is under one; what is taken of both is given back of both.
 
     Args:
-        server: its name.
-        places: how many there are now.
-        queue: how many calls may wait.
-        seconds: how long one may wait.
-        per_principal: the most in flight of one principal; 0 for no limit.
+        server: its name; the others are those of its `Gate`.
     """
 
     def __init__(
@@ -272,7 +268,7 @@ class Admission:
         self._clock = clock
 
     def try_enter(self, principal: str = "", group: Gate | None = None) -> bool:
-        """Take a place (and the group's) where nobody has to wait; give it back with ``leave``."""
+        """`Gate.try_enter` of both, or of neither."""
         if group is None:
             return self.gate.try_enter(principal)
         if not group.try_enter(principal):
@@ -283,11 +279,7 @@ class Admission:
         return False
 
     async def wait(self, principal: str = "", group: Gate | None = None) -> None:
-        """Wait for it in turn.
-
-        Raises:
-            RpcError: BUSY with ``retryAfterMs``.
-        """
+        """`Gate.wait` of the group, then of the server: the longest wait is the server's for both together."""
         if group is None:
             await self.gate.wait(principal)
             return
@@ -305,7 +297,7 @@ class Admission:
             await self.wait(principal, group)
 
     def leave(self, principal: str = "", group: Gate | None = None) -> None:
-        """Give back what was taken."""
+        """`Gate.leave` of both."""
         self.gate.leave(principal)
         if group is not None:
             group.leave(principal)

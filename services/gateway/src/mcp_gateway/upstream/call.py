@@ -46,13 +46,13 @@ class Client(Protocol):
 
 
 class Sink(Protocol):
-    """Takes a tool's result while it comes."""
+    """Takes a result while it comes."""
 
     def passing(self, expected: int) -> Passing | None:
         """What rewrites the answer with this id; None where it has to be held."""
 
-    async def write(self, data: bytes) -> None:
-        """Take what was rewritten."""
+    async def write(self, passing: Passing, data: bytes) -> None:
+        """Take what that rewrote."""
 
     @property
     def begun(self) -> bool:

@@ -206,7 +206,14 @@ class LegacySessions:
         relay.respond = lambda message: asyncio.ensure_future(self._wire.send(session.url, message, lines))
         try:
             answer = await self._wire.request(
-                session.url, message(request, identity), lines, relay.take, request.fresh, begun, request.sink
+                session.url,
+                message(request, identity),
+                lines,
+                relay.take,
+                request.fresh,
+                begun,
+                request.sink,
+                request.safe,
             )
         except (asyncio.CancelledError, TimeoutError, RpcError):
             self.cancel(session, identity)

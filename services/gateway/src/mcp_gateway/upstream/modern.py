@@ -39,7 +39,7 @@ async def request(wire: Wire, replica: Replica, call: Call, changed: Changed) ->
     identity = begun.identity if begun else wire.next_id()
     relay = Relay(call, identity, changed)
     answer = await wire.request(
-        replica.url, message(call, identity), lines(call), relay.take, call.fresh, begun, call.sink
+        replica.url, message(call, identity), lines(call), relay.take, call.fresh, begun, call.sink, call.safe
     )
     if answer.is_refusal():
         failure = answer.message.get("error")

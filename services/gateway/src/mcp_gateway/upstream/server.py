@@ -1,17 +1,15 @@
 """One upstream server: its replicas, what it speaks, and the way of a call to it.
 
-``request`` waits for a place, chooses a replica and tries it; ``_attempt`` speaks the replica's era. Another
-replica is tried only after nothing was sent, or for a request that is safe to repeat.
+``request`` waits for a place, chooses a replica and tries it; `Speaker` speaks the replica's era. Another replica is
+tried only after nothing was sent, or for a request that is safe to repeat.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -22,50 +20,36 @@ from mcp_gateway import tracing
 from mcp_gateway.config import Server
 from mcp_gateway.net import client as net
 from mcp_gateway.net.client import Broken, ConnectFailed, ExchangeError, Silent, Taker
-from mcp_gateway.protocol import (
-    LOG_LEVELS,
-    MODERN,
-    TIMED_OUT,
-    UNAVAILABLE,
-    Json,
-    RpcError,
-)
-from mcp_gateway.sessions import Address, Pin
+from mcp_gateway.protocol import MODERN, TIMED_OUT, UNAVAILABLE, Json, RpcError
 from mcp_gateway.sse import sole_event
 from mcp_gateway.tracing import Span
 from mcp_gateway.upstream import legacy, modern
 from mcp_gateway.upstream.admission import Gate
 from mcp_gateway.upstream.budget import Hedge
 from mcp_gateway.upstream.call import Begun, Call, Changed
-from mcp_gateway.upstream.call import Client as CallClient
+from mcp_gateway.upstream.client_sessions import ClientSessions
 from mcp_gateway.upstream.health import HealthChecks
-from mcp_gateway.upstream.hello import introduce
 from mcp_gateway.upstream.lanes import Commons, Lane
-from mcp_gateway.upstream.legacy import LegacySessions, Repinned, UpstreamSession
+from mcp_gateway.upstream.legacy import LegacySessions
 from mcp_gateway.upstream.pools import Pool, Pools
-from mcp_gateway.upstream.replicas import Replica
+from mcp_gateway.upstream.race import Runner
+from mcp_gateway.upstream.replicas import Replica, Replicas
+from mcp_gateway.upstream.speaker import Speaker
 from mcp_gateway.upstream.waking import Waking
 from mcp_gateway.upstream.watch import Watch
-from mcp_gateway.upstream.wire import Wire, WrongEra
+from mcp_gateway.upstream.wire import Wire
 
-PROBE_SECONDS = 10.0
 IDLE_SESSION_SECONDS = 600.0
-# How soon a stream that ended is opened again; a server that has none is not asked often.
-RELAY_SECONDS = 0.5
-MAX_RELAY_SECONDS = 60.0
 LATEST = 512
 _NONE: set[str] = set()
-
-log = logging.getLogger("mcp_gateway.upstream")
 
 
 class Upstream:
     """A server and everything known about it. Call ``start`` before use and ``stop`` at the end.
 
     Attributes:
-        era: the protocol version line it speaks, None until known.
-        capabilities, info, instructions: as it introduced itself last.
-        last_error: why it could not be asked last time; empty when all is well.
+        speaker: speaks to its replicas, and knows what they said of it.
+        clients: what client sessions hold here.
         requests, errors: calls answered, and those that it failed.
         probed: set once each replica known was probed, whatever came of it.
         changed: takes the server's word that a list or a resource of its changed: method and params.
@@ -76,11 +60,6 @@ class Upstream:
     def __init__(self, server: Server, commons: Commons) -> None:
         self.server = server
         self.name = server.name
-        self.era: str | None = None
-        self.capabilities: Json = {}
-        self.info: Json | None = None
-        self.instructions: str | None = None
-        self.last_error = ""
         self.requests = 0
         self.errors = 0
         self._latest: deque[float] = deque(maxlen=LATEST)
@@ -102,7 +81,6 @@ class Upstream:
         self._waking: Waking | None = None
         if server.wake_seconds:
             self._waking = Waking(server.name, server.wake_seconds, self._main.queue, lambda: bool(len(self.replicas)))
-        self._checks = [HealthChecks(lane.replicas, self._check, server.health) for lane in self.lanes]
         self._probing: asyncio.Task[None] | None = None
         self._hedge = Hedge(server.hedge) if server.hedge.enabled else None
         self._grouped = bool(server.group or server.tools_in_group)
@@ -110,7 +88,14 @@ class Upstream:
         self._wire = Wire(server, commons.client)
         idle = commons.session_seconds if server.sticky else IDLE_SESSION_SECONDS
         self._sessions = LegacySessions(server.name, self._wire, idle, self._background)
-        self._watched = Watch(server.name, self._wire, self._sessions, lambda *news: self.changed(*news))
+        self._watched = Watch(server.name, self._wire, self._sessions, self._changed)
+        self.speaker = Speaker(
+            server.name, self._wire, self._sessions, self._changed, self._replicas_of, self._watched.wake
+        )
+        self.clients = ClientSessions(
+            self._wire, self._sessions, self.speaker, lambda call: self._choose(self._main, call, _NONE), self._changed
+        )
+        self._checks = [HealthChecks(lane.replicas, self.speaker.check, server.health) for lane in self.lanes]
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -129,7 +114,7 @@ class Upstream:
         for lane in self.lanes:
             if lane.dns:
                 self._background(lane.replicas.follow(lane.dns, lane.admission.grant))
-        self._background(self._watched.run(self._told_by, lambda: self.capabilities))
+        self._background(self._watched.run(self._told_by, lambda: self.speaker.capabilities))
         self.tick()
 
     def tick(self) -> None:
@@ -147,18 +132,17 @@ class Upstream:
             self._sessions.reap({replica.url for replica in self.all_replicas})
 
     async def _introduce(self, replicas: list[Replica]) -> None:
-        await asyncio.gather(*(self._era_of(replica) for replica in replicas), return_exceptions=True)
+        await asyncio.gather(*(self.speaker.era_of(replica) for replica in replicas), return_exceptions=True)
         self.probed.set()
 
     def _told_by(self) -> Replica | None:
         return self.replicas.choose(set(), None, "watch")
 
-    async def _check(self, replica: Replica) -> None:
-        """One cheap request, for the health checks."""
-        if await self._era_of(replica) == MODERN:
-            await modern.request(self._wire, replica, Call("server/discover", {}), self.changed)
-        else:
-            await self._sessions.call(replica, Call("ping", {}), self.changed)
+    def _changed(self, method: str, params: Json) -> None:
+        self.changed(method, params)
+
+    def _replicas_of(self, replica: Replica) -> Replicas:
+        return self._gpu.replicas if self._gpu and replica.url in self._gpu.replicas.by_url else self.replicas
 
     def percentiles(self) -> Json | None:
         """Of the latest answers, in milliseconds."""
@@ -307,7 +291,7 @@ class Upstream:
         if self._waking and self._waking.asleep:
             if principal:
                 await self._waking.wait()
-            elif self.era is None:  # its lists are wanted, and nobody knows them
+            elif self.speaker.era is None:  # its lists are wanted, and nobody knows them
                 self._waking.ask()
         if not admission.try_enter(principal, group):
             start = time.monotonic()
@@ -344,13 +328,13 @@ class Upstream:
         return self._commons.groups.get(name)
 
     async def _request(self, lane: Lane, call: Call, tried: set[str]) -> Json:
-        budget, begun = self._commons.budget, call.begun
+        budget, begun, speaker = self._commons.budget, call.begun, self.speaker
         if begun is None:
             budget.request()
         again, tries = False, 0
         while replica := begun.replica if begun else self._choose(lane, call, tried):
             if tried and not budget.retry():
-                self.last_error += " (and retries are used up)"
+                speaker.last_error += " (and retries are used up)"
                 break
             tried.add(replica.url)
             call.replica = replica.address
@@ -360,31 +344,31 @@ class Upstream:
             trial, start = (begun.trial, begun.start) if begun else (replica.started(), time.monotonic())
             ok = None
             try:
-                result = await self._attempt(replica, call, begun.era if begun else None)
+                result = await speaker.attempt(replica, call, begun.era if begun else None)
                 ok = True
             except ConnectFailed as failure:
                 ok = False
-                self._failed(lane, replica, failure)  # nothing was sent
+                speaker.failed(replica, failure)  # nothing was sent
             except Silent as failure:
                 ok = False
                 waited = round(time.monotonic() - start, 1)
-                self.last_error = f"{replica.address}: no answer to {call.method} within {waited:g} s"
-                raise RpcError(TIMED_OUT, f"server {self.name}: {self.last_error}; it may still run") from failure
+                speaker.last_error = f"{replica.address}: no answer to {call.method} within {waited:g} s"
+                raise RpcError(TIMED_OUT, f"server {self.name}: {speaker.last_error}; it may still run") from failure
             except RpcError as failure:
                 ok = failure.code != UNAVAILABLE
                 if ok:
                     raise  # the server's own
-                self.last_error = f"{replica.address}: {failure.message}"
+                speaker.last_error = f"{replica.address}: {failure.message}"
                 raise RpcError(UNAVAILABLE, f"server {self.name}: {failure.message}", failure.data) from failure
             except ExchangeError as failure:
                 if call.safe and not again and isinstance(failure, Broken) and failure.stale:
                     # On a new connection, for it most likely never arrived; it says nothing against the replica.
                     again = call.fresh = True
-                    self.last_error = f"{replica.address}: {failure}"
+                    speaker.last_error = f"{replica.address}: {failure}"
                     tried.discard(replica.url)
                     continue
                 ok = False
-                self._noted(replica, failure)
+                speaker.noted(replica, failure)
                 if not call.safe or (call.sink and call.sink.begun):
                     raise RpcError(
                         UNAVAILABLE, f"server {self.name}: the connection broke, the call may have run ({failure})"
@@ -394,7 +378,7 @@ class Upstream:
             finally:
                 begun = None
                 self._over(replica, trial, ok, start, call)
-        why = self.last_error if tried or lane.replicas.by_url else "it has no replica"
+        why = speaker.last_error if tried or lane.replicas.by_url else "it has no replica"
         raise RpcError(UNAVAILABLE, f"server {self.name} cannot be reached: {why}")
 
     def _over(self, replica: Replica, trial: bool, ok: bool | None, start: float, call: Call) -> None:
@@ -416,23 +400,42 @@ class Upstream:
 
     async def _hedged(self, lane: Lane, call: Call, hedge: Hedge) -> Json:
         """A safe call, sent to a second replica as well when the first takes longer than most calls do."""
-        delay, call.sink = hedge.delay(), None
+        delay = hedge.delay()
         tried: set[str] = set()
-        first = asyncio.ensure_future(self._request(lane, call, tried))
+        tries: dict[asyncio.Task[Json], Call] = {}
+        winner: asyncio.Task[Json] | None = None
+
+        def won(task: asyncio.Task[Json]) -> None:
+            """Its client has a part of this one's answer."""
+            nonlocal winner
+            winner = task
+            for other in tries.keys() - {task}:
+                other.cancel()
+
+        def begin(one: Call, tried: set[str]) -> asyncio.Task[Json]:
+            if call.sink:
+                one = replace(one, sink=Runner(call.sink, lambda: won(task)))
+            task = asyncio.ensure_future(self._request(lane, one, tried))
+            tries[task] = one
+            return task
+
+        first = begin(call, tried)
         running = {first}
         try:
             if delay is not None:
                 await asyncio.wait(running, timeout=delay)
-                if not first.done() and len(lane.replicas) > 1 and self._commons.budget.retry():
+                if not (first.done() or winner) and len(lane.replicas) > 1 and self._commons.budget.retry():
                     self._metrics.hedges.labels(self.name).inc()
                     # Only one of them may speak to the client before the response.
-                    running.add(asyncio.ensure_future(self._request(lane, replace(call, client=None), set(tried))))
+                    running.add(begin(replace(call, client=None), set(tried)))
             while True:
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    if not running or task.exception() is None:
+                    if task is winner or not (winner or (running and task.exception())):
+                        call.replica = tries[task].replica
                         return task.result()
         finally:
+            call.replica = call.replica or tries[first].replica
             for task in running:
                 task.cancel()
 
@@ -441,129 +444,3 @@ class Upstream:
             return lane.replicas.choose(tried, None, None, now)
         prefer = self._sessions.url_of(call.session_key) or (call.pin.url if call.pin else None)
         return lane.replicas.choose(tried, prefer, call.session_key)
-
-    async def _attempt(self, replica: Replica, call: Call, begun_in: str | None) -> Json:
-        """One try at one replica, in the era it speaks; or in which the try was begun.
-
-        A replica may come back speaking the other era. It then refuses without executing anything, so the
-        request can be sent again once the era is known anew.
-        """
-        era = begun_in or replica.era or await self._era_of(replica)
-        try:
-            return await self._speak(era, replica, call)
-        except WrongEra as refusal:
-            replica.era = None
-            if await self._era_of(replica) == era:
-                return refusal.answer.result()
-        try:
-            return await self._speak(replica.era or era, replica, call)
-        except WrongEra as refusal:
-            return refusal.answer.result()
-
-    async def _speak(self, era: str, replica: Replica, call: Call) -> Json:
-        if era == MODERN:
-            return await modern.request(self._wire, replica, call, self.changed)
-        return await self._sessions.call(replica, call, self.changed)
-
-    def _failed(self, lane: Lane, replica: Replica, failure: BaseException) -> None:
-        lane.replicas.failed(replica)
-        self._noted(replica, failure)
-
-    def _noted(self, replica: Replica, failure: BaseException) -> None:
-        replica.era = None  # it may come back as another
-        self.last_error = f"{replica.address}: {type(failure).__name__}: {failure}"[:300]
-        log.warning("replica failed", extra={"server": self.name, "error": self.last_error})
-
-    # -- sessions of clients ---------------------------------------------------------------------
-
-    @property
-    def subscribes(self) -> bool:
-        """Whether it tells of updated resources."""
-        resources = self.capabilities.get("resources")
-        return isinstance(resources, dict) and bool(resources.get("subscribe"))
-
-    async def relay(self, key: str, latest: Callable[[], Pin | None], capabilities: Json, client: CallClient) -> None:
-        """Hand a client session all that the server says outside of calls, for as long as it listens.
-
-        Args:
-            latest: the pin as of now: another gateway replica may have opened a session meanwhile.
-        """
-        pause = RELAY_SECONDS
-        while True:
-            with contextlib.suppress(RpcError, WrongEra, OSError):
-                pin = latest()
-                call = Call("", {}, session_key=key, pin=pin, log_level=LOG_LEVELS[0], client=client)
-                replica = self._choose(self._main, call, set())
-                if replica and await self._era_of(replica) != MODERN:
-                    session = await self._sessions.session(replica, key, pin, capabilities)
-                    answer = await self._sessions.relay(session, call, self.changed)
-                    pause = RELAY_SECONDS if answer.status < 400 else MAX_RELAY_SECONDS
-            await asyncio.sleep(pause)
-
-    async def open_pin(self, key: str, capabilities: Json) -> Pin | None:
-        """Open a client session's own session here; None where the server has no sessions or is away."""
-        replica = self.replicas.choose(set(), None, key)
-        if replica is None:
-            return None
-        with contextlib.suppress(RpcError, WrongEra, OSError):
-            if await self._era_of(replica) == MODERN:
-                return None
-            session = await self._sessions.session(replica, key, None, capabilities)
-            if session.id:
-                session.pinned = True
-                return Pin(session.url, session.id, session.version)
-        return None
-
-    async def deliver(self, address: Address, response: Json) -> None:
-        """Hand a client's response to the session that asked; any gateway replica can.
-
-        Raises:
-            OSError: the server's replica is gone.
-        """
-        session = UpstreamSession(address.url, address.version, address.session or None)
-        await self._wire.send(address.url, {**response, "id": address.id}, session.lines)
-
-    def follow_sessions(self, repinned: Repinned) -> None:
-        """Tell of each session that is opened for a client session, so that other gateway replicas can use it."""
-        self._sessions.repinned = repinned
-
-    def adopt(self, key: str, pin: Pin) -> None:
-        """Another gateway replica opened this session for the key."""
-        self._sessions.adopt(key, pin)
-
-    def end_session(self, key: str, pin: Pin | None) -> None:
-        """A client session is over."""
-        self._sessions.end(key, pin)
-
-    # -- era -------------------------------------------------------------------------------------
-
-    async def _era_of(self, replica: Replica) -> str:
-        """The era that a replica speaks; probed once, and again after it was away.
-
-        Raises:
-            RpcError: it answered, but neither era's hello.
-            OSError, TimeoutError: it could not be asked.
-        """
-        async with replica.probing:
-            if replica.era is None:
-                try:
-                    async with asyncio.timeout(PROBE_SECONDS):
-                        hello = await introduce(self._wire, self._sessions, replica, self.changed)
-                except TimeoutError as failure:
-                    self._failed(self._lane_of(replica), replica, failure)
-                    raise Silent(f"it did not introduce itself within {PROBE_SECONDS:g} s") from failure
-                except (OSError, RpcError) as failure:
-                    self._failed(self._lane_of(replica), replica, failure)
-                    raise
-                self.era = replica.era = hello.era
-                if hello.told:
-                    self.capabilities, self.info, self.instructions = (
-                        hello.capabilities, hello.info, hello.instructions,
-                    )  # fmt: skip
-                self.last_error = ""
-                self._watched.wake()
-                self._lane_of(replica).replicas.answered(replica)
-            return replica.era
-
-    def _lane_of(self, replica: Replica) -> Lane:
-        return self._gpu if self._gpu and replica.url in self._gpu.replicas.by_url else self._main

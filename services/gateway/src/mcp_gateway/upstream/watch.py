@@ -25,6 +25,7 @@ from mcp_gateway.protocol import (
 )
 from mcp_gateway.upstream.call import Changed
 from mcp_gateway.upstream.legacy import LegacySessions, SessionLost, UpstreamSession
+from mcp_gateway.upstream.overlap import Overlap
 from mcp_gateway.upstream.replicas import Replica
 from mcp_gateway.upstream.wire import Answer, Wire, WrongEra, lines_of
 
@@ -44,7 +45,8 @@ class Watch:
         self._name = name
         self._wire = wire
         self._sessions = sessions
-        self._changed = changed
+        self._overlap = Overlap(changed)
+        self._acknowledged = False  # whether the stream that was opened last is; of 2025 none ever
         self._uris: frozenset[str] = frozenset()
         self._again = asyncio.Event()
         self._listening = False
@@ -73,27 +75,40 @@ class Watch:
             choose: the replica to listen to.
             capabilities: the server's, which say what it tells of.
         """
+        try:
+            await self._run(choose, capabilities)
+        finally:
+            self._overlap.end()
+
+    async def _run(self, choose: Callable[[], Replica | None], capabilities: Callable[[], Json]) -> None:
         pause = RETRY_SECONDS
         while True:
             self._again.clear()
             replica = choose()
             told = _told(capabilities())
             if replica is None or replica.era is None or not (told or self._uris):
+                self._overlap.end()
                 await self._pause(RETRY_SECONDS if replica is None else ABSENT_SECONDS)
                 continue
             listening = asyncio.ensure_future(self._listen(replica, told))
             again = asyncio.ensure_future(self._again.wait())
             start = asyncio.get_running_loop().time()
-            self._listening = True
+            self._listening, self._acknowledged = True, False
+            replaced = False
             try:
                 await asyncio.wait({listening, again}, return_when=asyncio.FIRST_COMPLETED)
                 while not listening.done() and await self._subscribed_too():
                     again = asyncio.ensure_future(self._again.wait())
                     await asyncio.wait({listening, again}, return_when=asyncio.FIRST_COMPLETED)
+                if self._acknowledged and not listening.done():
+                    await self._overlap.over.wait()  # what is wanted meanwhile comes with the next, too
+                    replaced = not listening.done()
             finally:
                 self._listening = False
                 again.cancel()
-                if not listening.done():
+                if replaced:
+                    self._overlap.begin(listening)
+                elif not listening.done():
                     listening.cancel()
                     with contextlib.suppress(asyncio.CancelledError, Exception):
                         await listening
@@ -109,7 +124,7 @@ class Watch:
             pause = min(MAX_RETRY_SECONDS, pause * 2) * random.uniform(0.8, 1.2)
 
     async def _subscribed_too(self) -> bool:
-        """Whether what is wanted now could be had without another stream: what comes between two is lost."""
+        """Whether what is wanted now could be had without another stream, as in 2025."""
         session = self._session
         if session is None:
             return False
@@ -152,6 +167,7 @@ class Watch:
 
             def opened() -> None:
                 self._session = session
+                self._overlap.heard()
                 self.settled.set()
 
             try:
@@ -193,9 +209,12 @@ class Watch:
     async def _take(self, message: Json) -> None:
         params = message.get("params")
         if message["method"] == "notifications/subscriptions/acknowledged":
+            if not self._acknowledged:
+                self._acknowledged = True
+                self._overlap.heard()
             self.settled.set()
         elif "id" not in message:
-            self._changed(message["method"], params if isinstance(params, dict) else {})
+            self._overlap.tell(message["method"], params if isinstance(params, dict) else {})
 
 
 def _told(capabilities: Json) -> Json:

@@ -23,6 +23,8 @@ from mcp_gateway.sse import TooLarge, events
 from mcp_gateway.upstream.call import Begun, Sink
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+# Of the answer to a safe call so much is held: until then another replica can still be asked if this one dies.
+HELD_BYTES = 64 * 1024
 _TOO_LARGE = f"an answer of the server is larger than {MAX_MESSAGE_BYTES} bytes"
 SEND_SECONDS = 30.0
 # A stream without requests of ours may be silent for long; servers send comments now and then, or end it.
@@ -127,6 +129,7 @@ class Wire:
         fresh: bool = False,
         begun: Begun | None = None,
         sink: Sink | None = None,
+        safe: bool = False,
     ) -> Answer:
         """Send a request and read up to its response.
 
@@ -136,6 +139,7 @@ class Wire:
             fresh: open a connection for it.
             begun: it was sent already; what came of that.
             sink: takes the result while it comes, where that can be; the one returned has no content then.
+            safe: whether it can be sent again as long as nothing was passed on.
 
         Raises:
             net.ExchangeError: the exchange failed.
@@ -146,6 +150,7 @@ class Wire:
         else:
             answer = await self._post(url, body, lines, self._server.timeout_seconds, self._server.max_seconds, fresh)
         session_id = answer.headers.get("mcp-session-id")
+        hold = HELD_BYTES if safe else 0
         if not answer.streams:
             if answer.headers.get("content-encoding", "identity") != "identity":
                 answer.close()
@@ -155,9 +160,9 @@ class Wire:
                 raise RpcError(UNAVAILABLE, _TOO_LARGE)
             data: bytes | None
             if answer.body is None and answer.status == 200 and sink and (passing := sink.passing(body["id"])):
-                data = await _passed(answer, passing, sink)
+                data = await _passed(answer, passing, sink, hold)
                 if passing.done:
-                    return Answer(200, session_id, {"id": body["id"], "result": {**passing.others, "content": []}})
+                    return Answer(200, session_id, {"id": body["id"], "result": passing.others})
             else:
                 data = answer.body if answer.body is not None else await answer.read(MAX_MESSAGE_BYTES)
             if data is None:
@@ -165,8 +170,12 @@ class Wire:
             message = _parsed(data)
             _check_identity(message, body["id"])
             return Answer(answer.status, session_id, message)
+        early = Early(body["id"], sink, hold) if sink and answer.status == 200 and answer.body is None else None
         try:
-            async for message in _messages(answer):
+            async for message in _messages(answer, early):
+                if early and (others := early.over()) is not None:
+                    answer.done()
+                    return Answer(200, session_id, {"id": body["id"], "result": others})
                 if "method" not in message:
                     if message:
                         _check_identity(message, body["id"])
@@ -176,6 +185,8 @@ class Wire:
                     if "id" in message:
                         answer.allow_silence(QUESTION_SECONDS)  # the server waits for a person
                     await take(message)
+        except Malformed as failure:
+            raise Broken(f"the answer is not what it began as: {failure}") from failure
         finally:
             answer.close()
         raise Broken("the event stream ended without a response")
@@ -244,29 +255,35 @@ def _request(head: bytes, lines: bytes, body: bytes) -> bytes:
     return b"%b%b%bcontent-length: %d\r\n\r\n%b" % (head, lines, kind, len(body), body)
 
 
-async def _passed(answer: net.Answer, passing: Passing, sink: Sink) -> bytes:
-    """Pass an answer on while it comes; what came, where it has to be held after all.
+async def _passed(answer: net.Answer, passing: Passing, sink: Sink, hold: int) -> bytes:
+    """Pass an answer of more than ``hold`` bytes on while it comes; what came, where it has to be held after all.
 
     Raises:
         net.ExchangeError, RpcError: the client has a part, and will not have the rest.
     """
     held: list[bytes] = []
-    size, usual = 0, True
+    size, usual, fed = 0, True, False
     try:
         async for data in answer.chunks():
             size += len(data)
             if size > MAX_MESSAGE_BYTES:
                 raise RpcError(UNAVAILABLE, _TOO_LARGE)
+            if not passing.begun:
+                held.append(data)
+            if not usual or size <= hold:
+                continue
             try:
-                part = passing.feed(data) if usual else b""
+                part = passing.feed(data if fed else b"".join(held))
             except Unusual:
-                part, usual = b"", False
+                usual = False
+                continue
+            fed = True
             if part:
-                await sink.write(part)
+                await sink.write(passing, part)
             if passing.begun:
                 held.clear()
-            else:
-                held.append(data)
+        if not fed:
+            return b"".join(held)
         try:
             passing.finish()
         except Unusual:
@@ -278,9 +295,58 @@ async def _passed(answer: net.Answer, passing: Passing, sink: Sink) -> bytes:
     return b""
 
 
-async def _messages(answer: net.Answer) -> AsyncIterator[Json]:
+class Early:
+    """Passes on the event that has the response while it comes, of more than ``hold`` bytes; for ``sse.events``."""
+
+    def __init__(self, identity: int, sink: Sink, hold: int = 0) -> None:
+        self._identity = identity
+        self._sink = sink
+        self._hold = hold
+        self._held = bytearray()
+        self._passing: Passing | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether part of it was passed on."""
+        return self._passing is not None and self._passing.begun
+
+    async def take(self, part: bytes) -> bool:
+        """Pass on what can be; returns whether the rest of the event may be passed on, too."""
+        if self._passing is None:
+            self._held += part
+            if len(self._held) <= self._hold:
+                return True
+            part = bytes(self._held)
+            self._held.clear()
+        passing = self._passing = self._passing or self._sink.passing(self._identity)
+        if passing is None:
+            return False
+        try:
+            data = passing.feed(part)
+        except Unusual:
+            self._passing = None
+            return False
+        if data:
+            await self._sink.write(passing, data)
+        return True
+
+    def over(self) -> Json | None:
+        """An event has ended: the result's other members if it was passed on.
+
+        Raises:
+            Malformed: it was not all that belongs to it.
+        """
+        passing, self._passing = self._passing, None
+        self._held.clear()
+        if passing is None or not passing.begun:
+            return None
+        passing.finish()
+        return passing.others
+
+
+async def _messages(answer: net.Answer, early: Early | None = None) -> AsyncIterator[Json]:
     try:
-        async for data in events(answer.chunks(), MAX_MESSAGE_BYTES):
+        async for data in events(answer.chunks(), MAX_MESSAGE_BYTES, early):
             yield _parsed(data)
     except TooLarge as failure:
         raise RpcError(UNAVAILABLE, str(failure)) from failure

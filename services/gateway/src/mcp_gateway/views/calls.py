@@ -30,7 +30,7 @@ from mcp_gateway.sessions import Sealer
 from mcp_gateway.upstream.call import Begun, Call
 from mcp_gateway.upstream.server import Upstream
 from mcp_gateway.views.lists import Lists
-from mcp_gateway.views.merged import check_hints, with_merged_uri, with_merged_uris
+from mcp_gateway.views.merged import with_merged_uri, with_merged_uris, with_own_uri
 from mcp_gateway.views.request import Forbidden, Request, session_key
 from mcp_gateway.views.site import Site
 from mcp_gateway.views.targets import Targets
@@ -85,7 +85,7 @@ class Calls:
             what = params.get("uri") or request.params.get("name") or ""
             raise RpcError(INVALID_PARAMS, f"{'Resource not found' if 'uri' in params else 'Unknown name'}: {what}")
         self._site.meter(request, profile, upstream.name)
-        if request.modern and "requestState" in params and upstream.era != MODERN:
+        if request.modern and "requestState" in params and upstream.speaker.era != MODERN:
             # Only a server of 2026 gives out states of its own; one of ours would have been opened before.
             raise RpcError(INVALID_PARAMS, "requestState was tampered with, or its time is over; call without it")
         return await self._send(request, upstream, self._call_of(request, upstream, params, safe, schema))
@@ -114,7 +114,7 @@ class Calls:
         if decision.permitted and not catalog.knows(server, "tools/list"):
             if catalog.pins.refusal(server, name):  # nothing to compare with was there yet
                 await catalog.items(upstream, "tools/list", FAN_OUT_SECONDS)
-            elif upstream.era == MODERN:  # it may want arguments in headers
+            elif upstream.speaker.era == MODERN:  # it may want arguments in headers
                 with contextlib.suppress(RpcError):  # the call itself will tell what is wrong
                     await catalog.items(upstream, "tools/list", FAN_OUT_SECONDS)
             else:
@@ -223,7 +223,8 @@ class Calls:
         """Where the result can go while it comes."""
         sink = request.sink
         if sink and self._site.merged:
-            sink.item = partial(with_merged_uri, upstream.name)
+            mapped = with_own_uri if request.method == "resources/read" else with_merged_uri
+            sink.item = partial(mapped, upstream.name)
         return sink
 
     async def _send(self, request: Request, upstream: Upstream, call: Call) -> Json:
@@ -251,8 +252,6 @@ class Calls:
         kind = result.get("resultType", "complete")
         if kind != "complete":
             result = self._unfinished(request, upstream, result, kind)
-        if request.method == "resources/read":
-            check_hints(result)
         return with_merged_uris(upstream.name, result) if self._site.merged else result
 
     async def _fresh_schema(self, upstream: Upstream, tool: str) -> Json | None:

@@ -15,7 +15,7 @@ from mcp_gateway.search import Index, SearchSettings
 from mcp_gateway.upstream.server import Upstream
 from mcp_gateway.views.request import Request
 from mcp_gateway.views.site import Site
-from mcp_gateway.views.targets import Targets
+from mcp_gateway.views.targets import OUTDATED, Targets
 
 log = logging.getLogger("mcp_gateway.views")
 
@@ -36,14 +36,16 @@ class Lists:
 
     Args:
         search: whether tools are found by a tool instead of listed; on a merged view alone.
+        previous: those of the endpoint as it was configured before; what did not change is taken from them.
     """
 
-    def __init__(self, site: Site, targets: Targets, search: SearchSettings) -> None:
+    def __init__(self, site: Site, targets: Targets, search: SearchSettings, previous: Lists | None = None) -> None:
         self._site = site
         self._targets = targets
         self._search = search
         self._pages = Pages(site.catalog)
-        self._indexes: dict[SeenBy, tuple[int, Index]] = {}
+        before = previous._indexes if previous else {}
+        self._indexes: dict[SeenBy, tuple[int, Index]] = {who: (OUTDATED, index) for who, (_, index) in before.items()}
 
     def known(self, request: Request) -> Json | None:
         """What ``page`` gives, where no server need be asked and no rate be counted; else None."""
@@ -77,7 +79,7 @@ class Lists:
         asked = [
             upstream
             for upstream in self._site.upstreams.values()
-            if upstream.name in visible and (upstream.era is None or CAPABILITY_OF[method] in upstream.capabilities)
+            if upstream.name in visible and upstream.speaker.may_offer(CAPABILITY_OF[method])
         ]
         generation = self._site.catalog.generation
         if self._site.merged:
@@ -145,13 +147,14 @@ class Lists:
         """The tool that finds tools: among those that the client may call."""
         principal = request.principal
         profile = self._site.profiles.of(principal)
-        seen_by = (profile.name, principal.scopes if profile.scope_rules else frozenset())
-        await self._read(principal, seen_by, "tools/list", None)
+        seen_by = _seen_by(profile, principal)
+        if self._pages.known(seen_by, "tools/list", None) is None:
+            await self._read(principal, seen_by, "tools/list", None)
         generation = self._site.catalog.generation
         kept = self._indexes.get(seen_by)
         if kept is None or kept[0] != generation:
             tools = self._seen(principal, "tools/list", self._site.servers_of(principal))
-            kept = self._indexes[seen_by] = (generation, Index(tools))
+            kept = self._indexes[seen_by] = (generation, Index(tools, kept[1] if kept else None))
         return search.answer(kept[1], request.params.get("arguments"))
 
 

@@ -1,4 +1,4 @@
-"""What the merged view changes in results, and what no result may say."""
+"""What the merged view changes in results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def with_merged_uris(server: str, result: Json) -> Json:
     if "contents" in result and isinstance(result["contents"], list):
         for item in result["contents"]:
             if isinstance(item, dict):
-                _rename_uri(server, item)
+                with_own_uri(server, item)
     return result
 
 
@@ -24,21 +24,14 @@ def with_merged_uri(server: str, item: Json) -> Json:
     """An item of a tool's content with the URI that clients of the merged view use."""
     kind = item.get("type")
     if kind == "resource_link":
-        _rename_uri(server, item)
+        with_own_uri(server, item)
     elif kind == "resource" and isinstance(item.get("resource"), dict):
-        _rename_uri(server, item["resource"])
+        with_own_uri(server, item["resource"])
     return item
 
 
-def _rename_uri(server: str, item: Json) -> None:
+def with_own_uri(server: str, item: Json) -> Json:
+    """What has a URI of its own, as what a resource consists of does, likewise."""
     if isinstance(item.get("uri"), str):
         item["uri"] = names.exposed_uri(server, item["uri"])
-
-
-def check_hints(result: Json) -> None:
-    """What a server says of caching, where it is allowed to (2026-07-28 server/utilities/caching)."""
-    ttl = result.get("ttlMs", 0)
-    if not isinstance(ttl, int) or isinstance(ttl, bool) or ttl < 0:
-        result["ttlMs"] = 0
-    if result.get("cacheScope", "private") not in ("public", "private"):
-        result["cacheScope"] = "private"
+    return item

@@ -18,12 +18,23 @@ from mcp_gateway.views.site import Site
 log = logging.getLogger("mcp_gateway.views")
 
 
-class Targets:
-    """The names of one endpoint."""
+# Of no generation of the catalogue: what is made of it is to be made anew, of what is still the same in it.
+OUTDATED = -1
 
-    def __init__(self, site: Site) -> None:
+
+class Targets:
+    """The names of one endpoint.
+
+    Args:
+        previous: those of the endpoint as it was configured before; what did not change is taken from them.
+    """
+
+    def __init__(self, site: Site, previous: Targets | None = None) -> None:
         self._site = site
-        self._tables: dict[str, tuple[int, Names]] = {}
+        before = previous._tables if previous else {}
+        self._tables: dict[str, tuple[int, Names]] = {
+            method: (OUTDATED, table) for method, (_, table) in before.items()
+        }
 
     def names(self, method: str) -> Names:
         """All names of the tools or prompts that are known."""
@@ -36,7 +47,12 @@ class Targets:
             for name in self._site.upstreams
             if (listed := self._site.catalog.known(name, method)) is not None
         }
-        table = Names(items, self._site.selections if method == "tools/list" else None, merged=self._site.merged)
+        table = Names(
+            items,
+            self._site.selections if method == "tools/list" else None,
+            merged=self._site.merged,
+            previous=kept[1] if kept else None,
+        )
         if not kept or kept[1].problems != table.problems:
             for problem in table.problems:
                 log.warning("a name cannot be had", extra={"view": self._site.name, "problem": str(problem)})
@@ -88,7 +104,7 @@ class Targets:
         for uri in uris:
             with contextlib.suppress(RpcError):
                 upstream, own = self.resource(uri)
-                if upstream.subscribes:
+                if upstream.speaker.subscribes:
                     found[(upstream.name, own)] = uri
         return found
 

@@ -43,13 +43,20 @@ class View:
 
     Args:
         closed: set when streams without an end must end.
+        previous: the endpoint as it was configured before.
 
     Attributes:
         lists, calls: its two parts.
     """
 
     def __init__(
-        self, site: Site, search: SearchSettings, sealer: Sealer, answers: Answers, closed: asyncio.Event
+        self,
+        site: Site,
+        search: SearchSettings,
+        sealer: Sealer,
+        answers: Answers,
+        closed: asyncio.Event,
+        previous: View | None = None,
     ) -> None:
         self._site = site
         self._closed = closed
@@ -57,10 +64,10 @@ class View:
         self.upstreams = site.upstreams
         self.merged = site.merged
         self.servers_of = site.servers_of
-        targets = Targets(site)
-        self.resources_of = targets.resources_of
-        self.lists = Lists(site, targets, search)
-        self.calls = Calls(site, targets, self.lists, sealer, answers)
+        self._targets: Targets = Targets(site, previous._targets if previous else None)
+        self.resources_of = self._targets.resources_of
+        self.lists: Lists = Lists(site, self._targets, search, previous.lists if previous else None)
+        self.calls = Calls(site, self._targets, self.lists, sealer, answers)
 
     # -- what the view is ------------------------------------------------------------------------
 
@@ -68,18 +75,18 @@ class View:
         """Capabilities, server information and instructions, for ``initialize``."""
         have: set[str] = set()
         for name in self.servers_of(principal):
-            have |= set(self.upstreams[name].capabilities)
+            have |= set(self.upstreams[name].speaker.capabilities)
         # A view whose servers are not known yet is still asked for tools.
         have = have or {"tools"}
         capabilities: Json = {name: {} for name in ("completions", "logging") if name in have}
         for name in ("tools", "prompts", "resources"):
             if name in have:
                 capabilities[name] = {"listChanged": True}
-        if "resources" in have and any(u.subscribes for u in self.upstreams.values()):
+        if "resources" in have and any(u.speaker.subscribes for u in self.upstreams.values()):
             capabilities["resources"]["subscribe"] = True
         extensions: Json = {}
         for name in self.servers_of(principal):
-            offered = self.upstreams[name].capabilities.get("extensions")
+            offered = self.upstreams[name].speaker.capabilities.get("extensions")
             for extension, settings in offered.items() if isinstance(offered, dict) else ():
                 # Of those that the gateway does not know, a merged view cannot say which server means what.
                 if extension == TASKS_EXTENSION or not self.merged:
@@ -89,9 +96,9 @@ class View:
         result: Json = {"capabilities": capabilities, "serverInfo": GATEWAY_INFO}
         if not self.merged:
             upstream = self._site.only()
-            result["serverInfo"] = upstream.info or GATEWAY_INFO
-            if upstream.instructions:
-                result["instructions"] = upstream.instructions
+            result["serverInfo"] = upstream.speaker.info or GATEWAY_INFO
+            if upstream.speaker.instructions:
+                result["instructions"] = upstream.speaker.instructions
         return result
 
     def discover(self, principal: Principal) -> Json:
@@ -108,7 +115,7 @@ class View:
 
     def tells(self) -> frozenset[str]:
         """The list changes that the view tells of, as names of the filter of ``subscriptions/listen``."""
-        capabilities = {name for upstream in self.upstreams.values() for name in upstream.capabilities}
+        capabilities = {name for upstream in self.upstreams.values() for name in upstream.speaker.capabilities}
         return frozenset(name for name in LISTS_CHANGED.values() if name.removesuffix("ListChanged") in capabilities)
 
     async def closing(self) -> None:
@@ -127,7 +134,7 @@ class View:
         capability = CAPABILITY_OF.get(method)
         if capability is None:
             return True
-        return any(u.era is None or capability in u.capabilities for u in self.upstreams.values())
+        return any(upstream.speaker.may_offer(capability) for upstream in self.upstreams.values())
 
     def known_list(self, request: Request) -> Json | None:
         """The result of a list for which nothing has to be waited or counted; None for all else."""
@@ -165,7 +172,7 @@ class View:
         async def pin(upstream: Upstream) -> Pin | None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PIN_SECONDS):
-                    return await upstream.open_pin(f"{principal.name}/{session.id}", session.capabilities)
+                    return await upstream.clients.open_pin(f"{principal.name}/{session.id}", session.capabilities)
             return None
 
         pins = await asyncio.gather(*(pin(upstream) for upstream in sticky))
@@ -183,7 +190,7 @@ class View:
         """End a client session's own sessions at sticky servers."""
         for upstream in self.upstreams.values():
             if upstream.server.sticky:
-                upstream.end_session(f"{session.principal}/{session.id}", session.pins.get(upstream.name))
+                upstream.clients.end(f"{session.principal}/{session.id}", session.pins.get(upstream.name))
 
     async def deliver(self, address: Address, response: Json) -> None:
         """Hand a client's response to the server that asked.
@@ -192,4 +199,4 @@ class View:
             OSError: the server is gone.
         """
         if upstream := self.upstreams.get(address.server):
-            await upstream.deliver(address, response)
+            await upstream.clients.deliver(address, response)

@@ -1,0 +1,277 @@
+# Copyright: (c) 2026, Sophia AI
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is said, and what serves, when a deploy fails, dies, or finds a fleet that it does not know."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import client, convergence
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import lock as locks
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import releases as records
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import transaction as transactions
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import SwarmError
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.releases import Release, Releases
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.transaction import (
+    DeployFailed,
+    Transaction,
+    Wish,
+)
+from ansible_collections.sophia_ai.mcp_swarm.tests.unit.plugins.module_utils.swarm_double import IMAGE, OLD, Double
+
+DOCUMENT = {"services": {"time": {"image": IMAGE, "deploy": {"replicas": 1}}}}
+OTHER = {"services": {"time": {"image": IMAGE, "deploy": {"replicas": 1}, "environment": {"X": "1"}}}}
+
+
+class World:
+    """A transaction on a double of a Swarm, whose applies come true or fail in turn."""
+
+    def __init__(self, swarm: Any, directory: Path) -> None:
+        self.swarm, self.said, self.applied = swarm, [], []
+        self.failures: list[list[str]] = []
+        self.transaction = Transaction(swarm, "mcp", str(directory / "stack.yml"), self.said.append, None)
+
+    def apply(self, dummy: str, path: str) -> None:
+        self.applied.append(json.loads(Path(path).read_text("utf-8").partition("\n")[2]))
+
+    def watch(self, *dummy: Any) -> tuple[dict[str, float], list[str]]:
+        return {}, self.failures.pop(0) if self.failures else []
+
+    def record(self, document: dict[str, Any], outcome: str) -> Release:
+        found = Releases(self.swarm, "mcp")
+        made = found.begin(Release(0, copy.deepcopy(document), {"time": IMAGE}, {}, OLD, "ada"))
+        made.outcome = outcome
+        made.services = {"mcp_time": stacks.digest(self.swarm.live["mcp_time"], False)}
+        found.finish(made)
+        return made
+
+    def deploy(self, document: dict[str, Any]) -> dict[str, Any]:
+        return self.transaction.deploy(Wish(copy.deepcopy(document), settle=0))
+
+    @property
+    def releases(self) -> list[tuple[int, str]]:
+        return [(release.number, release.outcome) for release in Releases(self.swarm, "mcp").all]
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World(Double(), tmp_path)
+    monkeypatch.setattr(stacks, "apply", made.apply)
+    monkeypatch.setattr(transactions, "watch", made.watch)
+    return made
+
+
+def test_a_first_deploy_that_fails_leaves_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.swarm.live.clear()
+    world.failures = [["service mcp_time: 3 tasks ended"]]
+
+    def apply(*dummy: str) -> None:
+        world.swarm.live["mcp_time"] = {"ID": "time", "UpdatedAt": OLD, "Spec": {"Name": "mcp_time"}}
+
+    monkeypatch.setattr(stacks, "apply", apply)
+    with pytest.raises(DeployFailed) as raised:
+        world.deploy(DOCUMENT)
+    assert raised.value.serving == (
+        "Serving now: nothing. No release ran before, so what this one started was removed."
+    )
+    assert world.said[-1] == "removed 1 services: nothing ran before"
+    assert world.swarm.live == {}
+    assert world.releases == [(1, records.RESTORED)]
+    # The next one is a first deploy again.
+    assert world.deploy(DOCUMENT)["release"] == 2
+
+
+def test_a_failed_deploy_goes_back(world: World) -> None:
+    world.record(DOCUMENT, records.DEPLOYED)
+    world.failures = [["service mcp_time: no node can run it"]]
+    with pytest.raises(DeployFailed) as raised:
+        world.deploy(OTHER)
+    assert str(raised.value).startswith(
+        "The fleet did not come up; services that ran before go on serving.\nservice mcp_time: no node can run it\n"
+    )
+    assert f"going back to release 1 of {OLD} by ada" in world.said
+    assert raised.value.serving == f"Serving now: release 1 of {OLD} by ada, 1/1 services."
+    assert world.applied == [OTHER, DOCUMENT]
+    assert world.releases == [(1, records.DEPLOYED), (2, records.RESTORED)]
+
+
+def test_going_back_may_fail_too(world: World) -> None:
+    world.record(DOCUMENT, records.DEPLOYED)
+    world.swarm.live["mcp_time"]["ServiceStatus"] = {"RunningTasks": 0, "DesiredTasks": 1}
+    world.failures = [["service mcp_time: 3 tasks ended"], ["service mcp_time: no node can run it"]]
+    with pytest.raises(DeployFailed, match="Serving now: 0 of 1 services run. Going back to release 1 .* failed too:\n"):
+        world.deploy(OTHER)
+    assert world.releases == [(1, records.DEPLOYED), (2, records.FAILED)]
+
+
+@pytest.mark.parametrize("verdict", ["", "server time: no answer"])
+def test_what_was_gone_back_to_is_asked_too(world: World, verdict: str) -> None:
+    before = world.record(DOCUMENT, records.DEPLOYED)
+    before.verification = {"servers": [{"name": "time"}]}
+    answers = ["server time: no answer", verdict]
+    world.transaction.verify = lambda question: answers.pop(0)
+    world.swarm.items.clear()
+    found = Releases(world.swarm, "mcp")
+    again = found.begin(before)
+    again.outcome = records.DEPLOYED
+    found.finish(again)
+    wish = Wish(copy.deepcopy(OTHER), settle=0, verification=before.verification)
+    with pytest.raises(DeployFailed) as raised:
+        world.transaction.deploy(wish)
+    assert world.said.count("asking every server through the edge") == 1
+    assert raised.value.serving.endswith("verified." if not verdict else "1/1 services, but server time: no answer.")
+
+
+def test_a_deploy_that_died_is_finished_where_the_same_is_wanted(world: World) -> None:
+    world.record(DOCUMENT, records.DEPLOYED)
+    world.record(OTHER, records.RUNNING)
+    done = world.deploy(OTHER)
+    assert done["recovered"] == f"release 2 of {OLD} by ada was left unfinished; this deploy finishes it"
+    assert world.releases == [(1, records.DEPLOYED), (2, records.ABANDONED), (3, records.DEPLOYED)]
+
+
+def test_else_what_served_is_restored_first(world: World) -> None:
+    world.record(DOCUMENT, records.DEPLOYED)
+    world.record(OTHER, records.RUNNING)
+    assert world.deploy(DOCUMENT)["recovered"] == (
+        f"release 2 of {OLD} by ada was left unfinished; restored release 1 of {OLD} by ada first"
+    )
+    assert f"release 2 of {OLD} by ada was left unfinished: restoring release 1 of {OLD} by ada" in world.said
+    assert world.applied[0] == DOCUMENT
+
+
+def test_what_served_may_not_come_up_any_more(world: World) -> None:
+    world.record(DOCUMENT, records.DEPLOYED)
+    world.record(OTHER, records.RUNNING)
+    world.failures = [["service mcp_time: 3 tasks ended"]]
+    third = copy.deepcopy(OTHER)
+    third["services"]["time"]["environment"] = {"X": "2"}
+    assert world.deploy(third)["recovered"].endswith("does not come up any more: service mcp_time: 3 tasks ended")
+    assert world.releases[-1] == (3, records.DEPLOYED)
+
+
+def test_a_fleet_from_before_there_were_records_becomes_a_release(world: World) -> None:
+    stacks.write_file(world.transaction.stack_file, stacks.document(DOCUMENT))
+    assert world.deploy(DOCUMENT) == {
+        "changed": False, "differences": [], "diff": [], "converged": {}, "release": 1, "recovered": "",
+    }  # fmt: skip
+    (adopted,) = Releases(world.swarm, "mcp").all
+    assert (adopted.why, adopted.document) == ("it ran before releases were recorded", DOCUMENT)
+    assert world.applied == []
+    # And is gone back to like any other.
+    world.failures = [["service mcp_time: 3 tasks ended"]]
+    with pytest.raises(DeployFailed, match="Serving now: release 1 of"):
+        world.deploy(OTHER)
+    assert world.applied == [OTHER, DOCUMENT]
+
+
+@pytest.mark.parametrize("text", ["no JSON", stacks.document({"services": {"another": {"image": IMAGE}}})])
+def test_one_whose_file_tells_of_something_else_is_deployed_anew(world: World, text: str) -> None:
+    stacks.write_file(world.transaction.stack_file, text)
+    done = world.deploy(DOCUMENT)
+    assert (done["changed"], world.releases) == (True, [(1, records.DEPLOYED)])
+
+
+def test_what_is_missing_or_taken_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = DOCUMENT | {"secrets": {"lost": {"external": True, "name": "mcp_lost"}}}
+    document["services"] = {"time": {"image": IMAGE, "secrets": [{"source": "lost"}]}}
+    with pytest.raises(SwarmError, match="the secret mcp_lost is not in the Swarm\nNothing was changed; run the deploy"):
+        world.deploy(document)
+    monkeypatch.setattr(stacks, "taken_ports", lambda *dummy: ["port 1 of edge: Address already in use"])
+    with pytest.raises(SwarmError, match=r"Stop what listens there \(ss -ltnp shows it\) or set another"):
+        world.deploy(OTHER)
+    assert world.releases == []
+
+
+def test_drift_in_people_s_words(world: World, tmp_path: Path) -> None:
+    release = world.record(DOCUMENT, records.DEPLOYED)
+    live = world.swarm.live["mcp_time"]
+    since = f"since release 1 of {OLD} by ada"
+    live["Spec"]["TaskTemplate"]["ContainerSpec"] = {"Image": "evil:1"}
+    live["Spec"]["Mode"]["Replicated"]["Replicas"] = 3
+    stranger = {"Spec": {"Name": "mcp_stranger"}}
+    assert transactions.drift("mcp", release, {"mcp_time": live, "mcp_stranger": stranger}) == [
+        f"mcp_time: runs evil:1 instead of {IMAGE}, has 3 replicas instead of 1 {since}",
+        f"mcp_stranger: runs, though release 1 of {OLD} by ada does not have it",
+    ]
+    assert transactions.drift("mcp", release, {}) == [f"mcp_time: is gone, though release 1 of {OLD} by ada has it"]
+
+
+def test_a_record_that_somebody_removed(world: World) -> None:
+    release = world.record(DOCUMENT, records.DEPLOYED)
+    world.swarm.items.clear()
+    with pytest.raises(SwarmError, match="the record of release 1 .* is gone: somebody removed the config mcp_release_1"):
+        Releases(world.swarm, "mcp").finish(release)
+
+
+def test_the_lock_says_who_and_what_to_do(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "POLL_SECONDS", 0.01)
+    mine = locks.acquire(world.swarm, "mcp", "ada", "deploy", 0, world.said.append)
+    with pytest.raises(SwarmError, match=r"mcp is locked by ada since .*; wait until it is free, or free it: "):
+        locks.hold(world.swarm, "mcp", "bob", "holidays", "")
+    monkeypatch.setattr(locks, "STALE_SECONDS", 0.1)
+    world.swarm.node_id = "another"  # where the process of the holder cannot be looked for
+    locks.acquire(world.swarm, "mcp", "bob", "deploy", 0, world.said.append)
+    assert world.said[-2].startswith("waiting for ada since ")
+    assert world.said[-1].startswith("took over the lock of ada since ")
+    assert world.said[-1].endswith(", whose deploy ended without freeing it")
+    mine.lost = "it is held by bob"
+    with pytest.raises(SwarmError, match="the lock of mcp was taken from this deploy: it is held by bob; nothing more"):
+        mine.check()
+
+
+def test_no_docker_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client.shutil, "which", lambda *dummy, **options: None)
+    with pytest.raises(SwarmError, match="there is no docker command on this host; run the provision playbook first"):
+        client.docker_command("version")
+
+
+def test_what_does_not_go_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacks, "REMOVAL_SECONDS", 0.0)
+    monkeypatch.setattr(stacks.time, "sleep", lambda dummy: None)
+    with pytest.raises(SwarmError, match="the network mcp_edge: still there after 0 s; look at docker ps and run again"):
+        stacks._until(lambda: False, "the network mcp_edge")
+
+
+def test_jobs_and_services_that_are_not_started_again() -> None:
+    policy = {"TaskTemplate": {"ContainerSpec": {}, "RestartPolicy": {"Condition": "none"}}}
+    ended = {"ID": "t", "Spec": {"ContainerSpec": {}}, "Status": {"State": "failed"}, "CreatedAt": "2027", "DesiredState": ""}
+    job = {"Spec": {**policy, "Mode": {"ReplicatedJob": {"TotalCompletions": 1}}}}
+    assert convergence.judge(job, [ended], OLD, 1).note == "1 of its tasks failed"
+    service = {"Spec": {**policy, "Mode": {"Replicated": {}}}, "ServiceStatus": {"DesiredTasks": 1}}
+    assert convergence.judge(service, [ended], OLD, 1).note == "its task ended and is not started again"
+
+
+def test_what_is_new_is_watched_for_a_while(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    task = {
+        "ID": "t", "Spec": {"ContainerSpec": {"Image": IMAGE}}, "Status": {"State": "running"}, "CreatedAt": now,
+        "DesiredState": "running",
+    }  # fmt: skip
+    ended = task | {"Status": {"State": "failed", "Timestamp": now}, "NodeID": "n"}
+    looks = [[task], [ended]]
+    world.swarm.stack_tasks = lambda dummy: {"time": looks.pop(0)}
+    monkeypatch.setattr(convergence, "docker_command", lambda *dummy: (0, "last words\n"))
+    monkeypatch.setattr(convergence.time, "sleep", lambda dummy: None)
+    (report,) = convergence.settle(world.swarm, "mcp", {"mcp_time"}, 60, world.said.append)
+    assert world.said == ["watching what is new until it has run for 60 s"]
+    assert report.splitlines() == [
+        "service mcp_time: it became ready and then ended, after 0 s", "  task t on here: failed", "  last lines:",
+        "    last words",
+    ]  # fmt: skip
+
+
+def test_all_that_run_what_they_should_are_told(world: World) -> None:
+    task = {"ID": "t", "Spec": {"ContainerSpec": {"Image": IMAGE}}, "Status": {"State": "running"}, "CreatedAt": "2027"}
+    world.swarm.live["mcp_time"]["ServiceStatus"] = {"DesiredTasks": 1, "RunningTasks": 1}
+    world.swarm.stack_tasks = lambda dummy: {"time": [task | {"DesiredState": "running"}]}
+    assert convergence.watch(world.swarm, "mcp", {}, 1, world.said.append) == ({"mcp_time": 0.0}, [])
+    assert world.said == ["1/1 services converged after 0 s"]

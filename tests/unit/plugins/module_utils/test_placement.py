@@ -1,0 +1,162 @@
+# Copyright: (c) 2026, Sophia AI
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where tasks may run, whether they are evenly spread, and what draining a node would do to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import placement
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import SwarmError
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.drain import burden, check
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.nodes import Node
+
+
+def node(name: str, labels: dict[str, str] | None = None, **keys: Any) -> Node:
+    given = {"role": "worker", "availability": "active", "state": "ready", "reachability": "", "leader": False, "address": "", "engine": ""}
+    attributes = {"engine": {"disk": "fast"}, "platform": {"OS": "linux", "Architecture": "x86_64"}}
+    return Node(id=name, hostname=f"host-{name}", host=name, labels=labels or {}, attributes=attributes, **{**given, **keys})
+
+
+A, B, C = node("a"), node("b"), node("c")
+
+
+def service(name: str, replicas: int | None = 1, order: str = "start-first", **task: Any) -> dict[str, Any]:
+    mode = {"Global": {}} if replicas is None else {"Replicated": {"Replicas": replicas}}
+    return {"ID": f"id-{name}", "Spec": {"Name": name, "Mode": mode, "TaskTemplate": task, "UpdateConfig": {"Order": order}}}
+
+
+def tasks(**counts: int) -> list[dict[str, Any]]:
+    return [
+        {"ID": f"{n}{i}", "NodeID": n, "DesiredState": "running", "Status": {"State": "running"}} for n, number in counts.items() for i in range(number)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "met"),
+    [
+        ("node.id == a", True),
+        ("node.id != a", False),
+        ("node.hostname==host-a", True),
+        ("node.role == manager", False),
+        ("node.role != manager", True),
+        ("node.labels.zone == East", True),  # as Swarm compares
+        ("node.labels.zone != west", True),
+        ("node.labels.gone == x", False),
+        ("node.labels.gone != x", True),
+        ("engine.labels.disk == fast", True),
+        ("node.platform.arch == x86_64", True),
+        ("nonsense", False),
+    ],
+)
+def test_constraints(rule: str, met: bool) -> None:
+    assert placement.meets(node("a", {"zone": "east"}), rule) is met
+
+
+def test_who_is_eligible() -> None:
+    there = [A, node("b", availability="drain"), node("c", state="down"), node("d", {"zone": "x"})]
+    assert [n.id for n in placement.eligible(service("s"), there)] == ["a", "d"]
+    bound = service("s", Placement={"Constraints": ["node.labels.zone == x"]})
+    assert [n.id for n in placement.eligible(bound, there)] == ["d"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "moves"),
+    [
+        ({"a": 1, "b": 1, "c": 1}, 0),
+        ({"a": 2, "b": 1, "c": 0}, 1),
+        ({"a": 1, "b": 1, "c": 0}, 0),
+        ({"a": 4, "b": 0, "c": 0}, 2),
+        ({"a": 3, "b": 3, "c": 0}, 2),
+        ({"a": 0, "b": 0, "c": 0}, 0),
+    ],
+)
+def test_unevenness_over_nodes(counts: dict[str, int], moves: int) -> None:
+    assert placement.uneven(service("s", 3), counts, [A, B, C]) == moves
+
+
+@pytest.mark.parametrize(
+    ("counts", "moves"),
+    [
+        # Two nodes in the east and one in the west: half of the replicas is in each.
+        ({"a": 1, "b": 1, "c": 2}, 0),
+        ({"a": 2, "b": 0, "c": 2}, 1),
+        ({"a": 2, "b": 2, "c": 0}, 2),
+        ({"a": 1, "b": 1, "c": 1}, 0),
+    ],
+)
+def test_unevenness_over_zones(counts: dict[str, int], moves: int) -> None:
+    there = [node("a", {"zone": "east"}), node("b", {"zone": "east"}), node("c", {"zone": "west"})]
+    spread = service("s", 4, Placement={"Preferences": [{"Spread": {"SpreadDescriptor": "node.labels.zone"}}]})
+    assert placement.uneven(spread, counts, there) == moves
+
+
+VOLUME = {"Mounts": [{"Type": "volume", "Source": "mcp_git_data", "Target": "/data"}, {"Type": "tmpfs", "Target": "/tmp"}]}
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (service("s"), ""),
+        (service("s", None), "runs on every node"),
+        (service("s", ContainerSpec=VOLUME), "keeps data in mcp_git_data"),
+        ({**service("s"), "Spec": {**service("s")["Spec"], "Mode": {"ReplicatedJob": {}}}}, "is a job"),
+        ({**service("s"), "Spec": {**service("s")["Spec"], "EndpointSpec": {"Ports": [{"PublishedPort": 443, "PublishMode": "host"}]}}}, "holds port 443 of its node"),
+    ],
+)  # fmt: skip
+def test_what_is_never_moved(given: dict[str, Any], why: str) -> None:
+    assert placement.fixed(given) == why
+
+
+def move(services: list[dict[str, Any]], placed: dict[str, dict[str, int]], nodes: list[Node], skip: tuple[str, ...] = ()) -> str:
+    found = placement.next_move(
+        {s["Spec"]["Name"]: s for s in services}, {f"id-{name}": tasks(**on) for name, on in placed.items()}, nodes, skip
+    )
+    return str(found) if found else ""
+
+
+def test_nothing_moves_where_all_is_even() -> None:
+    assert move([service("s", 3), service("t", 1)], {"s": {"a": 1, "b": 1, "c": 1}, "t": {"b": 1}}, [A, B, C]) == ""
+
+
+def test_the_most_uneven_service_first() -> None:
+    placed = {"s": {"a": 2, "b": 1}, "t": {"a": 4}}
+    services = [service("s", 3), service("t", 4)]
+    assert move(services, placed, [A, B, C]) == "t: one replica from a to b (a 4, b 0, c 0)"
+    assert move(services, placed, [A, B, C], ("t",)) == "s: one replica from a to c (a 2, b 1, c 0)"
+
+
+def test_a_single_replica_moves_to_a_node_that_has_less_to_do() -> None:
+    placed = {"s": {"a": 1}, "t": {"a": 1}, "g": {"a": 1, "b": 1}}
+    services = [service("s"), service("t"), service("g", None)]
+    assert move(services, placed, [A, B]) == "s: one replica from a to b (a has 3 tasks, b 1)"
+    # Not where that would be a gap, nor where its data lies.
+    assert move([service("s", order="stop-first"), service("t", ContainerSpec=VOLUME)], placed, [A, B]) == ""
+
+
+def test_what_fits_a_constraint_is_even_among_the_nodes_that_meet_it() -> None:
+    bound = service("s", 2, Placement={"Constraints": ["node.id != c"]})
+    assert move([bound], {"s": {"a": 1, "b": 1}}, [A, B, C]) == ""
+
+
+def test_what_a_drain_finds() -> None:
+    services = {
+        "alone": service("alone"),
+        "many": service("many", 2),
+        "data": service("data", ContainerSpec=VOLUME),
+        "bound": service("bound", Placement={"Constraints": ["node.id == a"]}),
+        "edge": service("edge", None),
+        "gone": service("gone"),
+        "database": service("database", order="stop-first"),
+    }
+    placed = {"alone": {"a": 1}, "many": {"a": 1, "b": 1}, "data": {"a": 1}, "bound": {"a": 1}, "edge": {"a": 1, "b": 1}, "gone": {"b": 1}, "database": {"a": 1}}
+    found = burden(services, {f"id-{name}": tasks(**on) for name, on in placed.items()}, [A, B], A)
+    assert found.movable == ["alone", "database", "many"]
+    assert found.alone == ["alone"]
+    assert found.everywhere == ["edge"]
+    assert found.stuck == {"bound": "no other node can run it (node.id == a)", "data": "keeps data on a, in mcp_git_data"}
+    with pytest.raises(SwarmError, match="data: keeps data on a, in mcp_git_data\n.*stop_pinned=true"):
+        check(found, A)

@@ -1,0 +1,93 @@
+# Copyright: (c) 2026, Sophia AI
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options that are refused, by key, value and fix; what the modules say where there is no Swarm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import NoManager, SwarmError
+from ansible_collections.sophia_ai.mcp_swarm.plugins.modules import swarm_lock, swarm_prune, swarm_stack
+from ansible_collections.sophia_ai.mcp_swarm.tests.unit.plugins.module_utils.swarm_double import Double
+
+DEPLOY = {"name": "mcp", "stack": {"services": {}}, "stack_file": "/none/stack.yml"}
+
+
+class Ended(Exception):
+    """What a module ended with."""
+
+    def __init__(self, result: dict[str, Any]) -> None:
+        super().__init__(str(result))
+        self.result = result
+
+
+def run(module: Any, monkeypatch: pytest.MonkeyPatch, swarm: Any, check: bool = False, **params: Any) -> dict[str, Any]:
+    """What the module's main ends with, as Ansible would start it but for the parsing of arguments."""
+
+    class Module:
+        _diff, check_mode = False, check
+
+        def __init__(self, argument_spec: dict[str, Any], **dummy: Any) -> None:
+            self.params = {key: spec.get("default") for key, spec in argument_spec.items()} | params
+
+        def fail_json(self, **result: Any) -> None:
+            raise Ended({**result, "failed": True})
+
+        def exit_json(self, **result: Any) -> None:
+            raise Ended(result)
+
+    monkeypatch.setattr(module, "AnsibleModule", Module)
+    monkeypatch.setattr(module, "Swarm", swarm)
+    with pytest.raises(Ended) as raised:
+        module.main()
+    return raised.value.result
+
+
+def none() -> Any:
+    raise NoManager("here is no Swarm manager; run the provision playbook first")
+
+
+@pytest.mark.parametrize(
+    ("module", "params", "said"),
+    [
+        (swarm_lock, {"name": "f", "hours": -1.0}, "hours: -1.0: at least 0; 0 locks until the lock is freed"),
+        (swarm_stack, {**DEPLOY, "keep": 1}, "keep: 1: at least 2, or there is nothing to go back to"),
+        (swarm_prune, {"name": "f", "keep": 0}, "keep: 0: at least 2, or there is nothing to go back to"),
+    ],
+)
+def test_what_is_refused(module: Any, params: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(module, monkeypatch, Double, **params) == {"msg": said, "failed": True}
+
+
+@pytest.mark.parametrize("module", [swarm_lock, swarm_stack, swarm_prune])
+def test_where_there_is_no_swarm(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run(module, monkeypatch, none, **DEPLOY)
+    assert result == {"msg": "here is no Swarm manager; run the provision playbook first", "failed": True}
+
+
+def test_where_there_is_no_swarm_there_is_no_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(swarm_stack, monkeypatch, none, name="mcp", state="absent") == {"changed": False, "removed": []}
+
+
+def test_a_look_says_whether_something_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(swarm_stack, monkeypatch, Double, **DEPLOY, look=True) == {"changed": False, "due": True}
+
+
+def test_check_mode_of_pruning_takes_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    swarm: Any = Double()
+    old = "mcp-swarm/time:dddddddddddd"
+    swarm.tagged[old] = {"Id": "o", "RepoTags": [old], "Created": 0}
+    told = run(swarm_prune, monkeypatch, lambda: swarm, check=True, name="mcp", keep_images=[])
+    assert (told["changed"], told["images"], swarm.changed) == (True, [old], [])
+    assert run(swarm_prune, monkeypatch, lambda: swarm, name="mcp", keep_images=[]) == told
+    assert swarm.changed == ["mcp_lock", old, "mcp_lock"]
+
+
+def test_errors_of_the_swarm_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> Any:
+        raise SwarmError("the Docker engine does not answer: gone; run the provision playbook first")
+
+    assert run(swarm_lock, monkeypatch, broken, name="f")["msg"].startswith("the Docker engine does not answer")
