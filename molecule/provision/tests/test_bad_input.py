@@ -94,7 +94,7 @@ def test_a_configuration_that_the_engine_refuses_is_never_in_place(images: None)
     done = play("provision", docker_engine_daemon={"storage-driver": "nonsense", "no-such-key": 1}, docker_engine_restart=True)
     assert done.code != 0
     assert "/etc/docker/daemon.json: its new content is refused, and nothing was changed" in done.words
-    assert "The engine did not start with the new daemon.json (kept as daemon.json.refused); it runs again" in done.words
+    assert "with the new daemon.json (kept as daemon.json.refused); it runs again" in done.words
     assert {name: sh(name, "cat /etc/docker/daemon.json") for name in NODES} == before
     for name in NODES:
         assert sh(name, "systemctl is-active docker") == "active"

@@ -108,7 +108,7 @@ def _kernel(machine: Machine, wanted: Wanted) -> Iterator[Finding]:
         missing["esp"] = (
             "error",
             "encrypted overlay networks carry nothing",
-            "run a kernel with esp4 (CONFIG_INET_ESP), or do not encrypt",
+            "run a kernel with esp4 (CONFIG_INET_ESP), or set mcp_fleet.networks.encrypted: false",
         )
     for name, (level, means, fix) in missing.items():
         if machine.features.get(name) is False:
