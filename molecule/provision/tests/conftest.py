@@ -29,7 +29,7 @@ PLAIN = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "PY_COLORS": "0", "
 PLAY_SECONDS = 300
 # What a container of a test runs: an interpreter and what it needs, of the node's own files.
 IMAGE = "provision-probe:1"
-IMAGE_FILES = "bin lib lib64 usr/bin/sh usr/bin/dash usr/bin/python3* usr/bin/sleep usr/bin/id usr/lib/python3* usr/lib/x86_64-linux-gnu"
+IMAGE_FILES = "bin lib lib64 usr/bin/sh usr/bin/dash usr/bin/python3* usr/bin/sleep usr/bin/id usr/lib/python3* usr/lib/x86_64-linux-gnu usr/lib64"
 
 
 def sh(container: str, command: str, check: bool = True) -> str:
