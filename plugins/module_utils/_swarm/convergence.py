@@ -225,6 +225,11 @@ def _settled(service: dict[str, Any]) -> bool:
     return SETTLED in (service["Spec"].get("Labels") or {})
 
 
+def ended(swarm: Swarm, stack: str) -> set[str]:
+    """Ids of a stack's tasks that have ended by now."""
+    return {t["ID"] for found in swarm.stack_tasks(stack).values() for t in found if t["Status"]["State"] in ENDED}
+
+
 def settle(
     swarm: Swarm,
     stack: str,
@@ -232,25 +237,26 @@ def settle(
     seconds: float,
     say: Callable[[str], None],
     alive: Callable[[], None] = lambda: None,
+    known: set[str] | None = None,
 ) -> list[str]:
     """Watch tasks that came up until each has lived for ``seconds``; returns a report per service whose task ended.
 
-    A server that ends a while after it became ready would otherwise be found by its users.
+    A server that ends a while after it became ready would otherwise be found by its users. ``known`` are tasks that had
+    ended when the services converged (``ended``): what ends between then and this watch counts.
     """
     services = swarm.services(stack)
     names = {name for name in names if name in services and not job(services[name]) and not _settled(services[name])}
     start, said = time.monotonic(), False
-    known: set[str] | None = None
     while True:
         alive()
         services, tasks = swarm.services(stack), swarm.stack_tasks(stack)
         mine = {
             name: [t for t in tasks.get(services[name]["ID"], []) if same_task(services[name], t)] for name in names
         }
-        ended = {n: [t for t in found if t["Status"]["State"] in ENDED] for n, found in mine.items()}
+        over = {n: [t for t in found if t["Status"]["State"] in ENDED] for n, found in mine.items()}
         if known is None:  # what failed before it came up was judged already
-            known = {task["ID"] for found in ended.values() for task in found}
-        new = {name: bad for name, found in ended.items() if (bad := [t for t in found if t["ID"] not in known])}
+            known = {task["ID"] for found in over.values() for task in found}
+        new = {name: bad for name, found in over.items() if (bad := [t for t in found if t["ID"] not in known])}
         if new:
             return [
                 describe(

@@ -18,7 +18,7 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import releases as records
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import Swarm, SwarmError
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import settle, watch
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import ended, settle, watch
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.images import images_of, pinned, prune_images
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.lock import Lock, acquire, now
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.objects import prune_objects
@@ -239,9 +239,10 @@ class Transaction:
         release = releases.begin(plan.release)
         try:
             converged = self._put(release, before, wish.timeout, lock)
+            known = ended(self.swarm, self.fleet)
             self._gate(release)
             touched = {change.service for change in plan.changes}
-            if failures := settle(self.swarm, self.fleet, touched, wish.settle, self.say, lock.check):
+            if failures := settle(self.swarm, self.fleet, touched, wish.settle, self.say, lock.check, known):
                 raise NotUp(failures)
         except (NotUp, SwarmError) as error:
             lock.check()

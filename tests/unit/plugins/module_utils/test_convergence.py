@@ -11,8 +11,14 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import convergence
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import SETTLED, judge, settle
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import (
+    SETTLED,
+    ended,
+    judge,
+    settle,
+)
 
 BEFORE, APPLIED, LATER = "2026-01-01T10:00:00Z", "2026-01-01T11:00:00Z", "2026-01-01T11:00:05Z"
 PORT = "host-mode port already in use on 1 node"
@@ -157,3 +163,17 @@ def test_what_has_done_its_work_when_it_is_ready_is_not_watched(labels: dict[str
     said: list[str] = []
     assert settle(swarm, "f", {"f_a"}, 1, said.append) == []
     assert bool(said) == watched
+
+
+def test_what_ended_before_the_watch_began_but_after_it_was_ready_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gate takes its time; a server may come up, be asked, and end before anybody watches it."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    over = task("failed", created=now)
+    over["Status"]["Timestamp"] = now
+    found = service(desired=1) | {"ID": "1"}
+    swarm: Any = SimpleNamespace(services=lambda dummy: {"f_a": found}, stack_tasks=lambda dummy: {"1": [over]})
+    monkeypatch.setattr(convergence, "describe", lambda dummy, name, verdict: f"{name}: {verdict.note}")
+    assert settle(swarm, "f", {"f_a"}, 0, lambda dummy: None, known=ended(swarm, "f")) == []
+    assert settle(swarm, "f", {"f_a"}, 0, lambda dummy: None, known=set()) == [
+        "f_a: it became ready and then ended, after 0 s"
+    ]
