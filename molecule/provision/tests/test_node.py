@@ -71,8 +71,8 @@ def test_2_8_open_files_are_limited(node: Host, images: None) -> None:
     assert node.check_output(f"docker run --rm {IMAGE} sh -c 'ulimit -n; ulimit -Hn'").split() == [wanted, wanted]
 
 
-def test_2_14_containers_gain_no_privileges(node: Host, images: None, info: dict[str, Any]) -> None:
-    assert "name=no-new-privileges" in info["SecurityOptions"]
+def test_2_14_containers_gain_no_privileges(node: Host, images: None) -> None:
+    # Debian 12's engine does not tell; a container's own status does.
     assert node.check_output(f"docker run --rm {IMAGE} python3 -c \"print(open('/proc/self/status').read())\"").count("NoNewPrivs:\t1") == 1
 
 
