@@ -16,11 +16,11 @@ printf '[defaults]\ncollections_path = %s\n[inventory]\nignore_patterns = ^locks
 ansible-galaxy collection list | grep sophia_ai.mcp_swarm
 cp -r "$root/inventories/local" inventory
 rm -rf inventory/.state
-for playbook in site provision images deploy verify plan status teardown drain promote demote rebalance leave launch terminate; do
+for playbook in site preflight provision engine images deploy verify plan status teardown drain promote demote rebalance leave launch terminate; do
     ansible-playbook "sophia_ai.mcp_swarm.$playbook" -i inventory --syntax-check >/dev/null
     echo "playbook $playbook: ok"
 done
-for module in fleet_plan fleet_secrets fleet_verify image_build swarm_node swarm_node_info swarm_objects swarm_rebalance swarm_stack lambda_instance lambda_ssh_key; do
+for module in fleet_plan fleet_secrets fleet_verify image_build node_files node_firewall node_preflight swarm_node swarm_node_info swarm_objects swarm_rebalance swarm_stack lambda_instance lambda_ssh_key; do
     ansible-doc "sophia_ai.mcp_swarm.$module" | grep -q "$module"
     echo "documentation of $module: ok"
 done

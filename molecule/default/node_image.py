@@ -38,12 +38,14 @@ def main() -> int:
     """Print the reference of the image for the suite on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("suite", choices=SUITES)
-    suite: str = parser.parse_args().suite
+    parser.add_argument("packages", nargs="*", help="what the machine has besides, such as openssh-server")
+    asked = parser.parse_args()
+    suite, packages = asked.suite, (*PACKAGES, *sorted(asked.packages))
     mirror = host_mirror()
-    digest = hashlib.sha256("\n".join((suite, mirror, *PACKAGES)).encode()).hexdigest()
+    digest = hashlib.sha256("\n".join((suite, mirror, *packages)).encode()).hexdigest()
     try:
         tag = f"mcp-swarm-molecule/node:{digest[:12]}"
-        print(bootstrap(Docker(), suite, PACKAGES, mirror, tag, lambda line: print(line, file=sys.stderr)))
+        print(bootstrap(Docker(), suite, packages, mirror, tag, lambda line: print(line, file=sys.stderr)))
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,0 +1,150 @@
+# Copyright: (c) 2026, Sophia AI
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is wrong is said before anything is changed; what is refused later leaves what was there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from conftest import IMAGE, NODES, play, sh, until
+
+FIRST, SECOND = NODES
+STATE = "cat /etc/docker/daemon.json; nft --stateless list table inet mcp_swarm; apt-mark showhold; ls /etc/systemd/system"
+
+
+@contextmanager
+def spoilt(name: str, path: str, command: str) -> Iterator[None]:
+    """A file that is not what it should be."""
+    sh(name, f"cp --archive {path} /root/kept && {command}")
+    try:
+        yield
+    finally:
+        sh(name, f"cp --archive /root/kept {path} && rm /root/kept")
+
+
+def test_a_node_that_is_fit_is_told_so() -> None:
+    done = play("preflight")
+    assert done.code == 0, done.text
+    assert "2 nodes are fit for what the inventory wants" in done.words
+    assert "changed=0" in done.text
+
+
+def test_everything_that_is_wrong_with_all_nodes_is_one_message_and_nothing_is_changed() -> None:
+    before = {name: sh(name, STATE) for name in NODES}
+    sh(FIRST, "systemd-run --unit taken python3 -m http.server 443")
+    until("port 443 is taken", lambda: "443" in sh(FIRST, "ss -ltn sport = :443"))
+    wrong_os = "printf 'ID=fedora\\nVERSION_ID=41\\n' >/etc/os-release.new && mv /etc/os-release.new /etc/os-release"
+    mirror = "sed -i -E 's#https?://[^ ]+#http://10.95.7.250/debian#' /etc/apt/sources.list"
+    try:
+        with spoilt(SECOND, "/etc/os-release", wrong_os), spoilt(FIRST, "/etc/apt/sources.list", mirror):
+            done = play(
+                "provision",
+                preflight_disk_gb=100000,
+                preflight_memory_mb=10000000,
+                # As if they were missing still: only then are mirrors asked for.
+                _preflight_packages=["a-package-that-is-missing"],
+            )
+    finally:
+        sh(FIRST, "systemctl stop taken")
+    assert done.code != 0
+    assert done.words.count("nothing was changed.") == 2, "once when it happens, once in the result"
+    for said in (
+        "tcp 443, which the edge needs, is taken by python3 (process ",
+        "→ stop it (ss -lnp | grep :443), or set mcp_fleet.edge.port",
+        "error os: Fedora 41 → MCP Swarm runs on Debian 12 or 13",
+        "error disk: /var/lib/docker: ",
+        "at least 10000000 MB are needed",
+        "error reach: http://10.95.7.250/debian/dists/bookworm/InRelease: ",
+    ):
+        assert said in done.words, said
+    assert {name: sh(name, STATE) for name in NODES} == before
+
+
+def test_a_login_without_sudo_and_one_that_does_not_answer() -> None:
+    with spoilt(SECOND, "/etc/sudoers.d/ubuntu", "rm /etc/sudoers.d/ubuntu"):
+        done = play("preflight")
+    assert done.code != 0
+    assert "1 error on 1 node; nothing was changed." in done.words
+    assert "the login user needs sudo: give it NOPASSWD in /etc/sudoers.d, or run with --ask-become-pass" in done.words
+    sh(SECOND, "systemctl stop ssh.socket ssh.service")
+    try:
+        done = play("preflight")
+    finally:
+        sh(SECOND, "systemctl start ssh.service")
+    assert done.code != 0
+    assert "error connection: " in done.words
+    assert "check ansible_host and ansible_port" in done.words
+
+
+def test_contributions_that_disagree_are_both_named() -> None:
+    before = sh(SECOND, STATE)
+    done = play("provision", "--limit", SECOND, "--tags", "configure", logs_docker_engine_daemon={"icc": True})
+    assert done.code != 0
+    assert "icc: logs_docker_engine_daemon wants True, node_baseline_docker_engine_daemon wants False" in done.words
+    assert sh(SECOND, STATE) == before
+
+
+def test_a_configuration_that_the_engine_refuses_is_never_in_place(images: None) -> None:
+    """From 23 on the engine itself checks it; Debian 12's is older, does not start with it, and gets the old one back."""
+    before = {name: sh(name, "cat /etc/docker/daemon.json") for name in NODES}
+    done = play("provision", docker_engine_daemon={"storage-driver": "nonsense", "no-such-key": 1}, docker_engine_restart=True)
+    assert done.code != 0
+    assert "/etc/docker/daemon.json: its new content is refused, and nothing was changed" in done.words
+    assert "with the new daemon.json (kept as daemon.json.refused); it runs again" in done.words
+    assert {name: sh(name, "cat /etc/docker/daemon.json") for name in NODES} == before
+    for name in NODES:
+        assert sh(name, "systemctl is-active docker") == "active"
+        assert json.loads(sh(name, "docker info --format '{{json .Swarm.LocalNodeState}}'")) == "active"
+
+
+def test_an_engine_with_containers_restarts_only_when_it_is_told_to(images: None) -> None:
+    sh(SECOND, f"docker run --detach --rm --name busy {IMAGE} sleep 600")
+    pid = sh(SECOND, "cat /run/docker.pid")
+    setting = {"docker_engine_daemon": {"shutdown-timeout": 16}}
+    try:
+        # One that it reads again while it runs, and one that it does not.
+        done = play("provision", "--limit", SECOND, "--tags", "configure,run", **setting)
+        assert done.code == 0, done.text
+        assert "goes on as it was started" not in done.words
+        setting["docker_engine_daemon"]["log-level"] = "warn"
+        done = play("provision", "--limit", SECOND, "--tags", "configure,run", **setting)
+        assert "the engine goes on as it was started" in done.words
+        assert sh(SECOND, "cat /run/docker.pid") == pid
+    finally:
+        sh(SECOND, "docker rm -f busy")
+
+
+def test_the_engines_are_brought_to_what_is_there_one_after_the_other(images: None) -> None:
+    pids = {name: sh(name, "cat /run/docker.pid") for name in NODES}
+    # What the test before left undone.
+    setting = {"docker_engine_daemon": {"shutdown-timeout": 16, "log-level": "warn"}}
+    done = play("engine", **setting)
+    assert done.code == 0, done.text
+    assert {name for name in NODES if sh(name, "cat /run/docker.pid") != pids[name]} == set(NODES)
+    assert done.text.index(f"ok: [{FIRST}]") < done.text.rindex(f"ok: [{SECOND}]")
+    for name in NODES:
+        assert json.loads(sh(name, "docker info --format '{{json .Swarm.LocalNodeState}}'")) == "active"
+    # Without them both are as the inventory has it again; for this there is nothing to wait for.
+    assert play("engine").code == 0
+
+
+def test_another_version_is_for_the_playbook_that_upgrades() -> None:
+    done = play("provision", "--tags", "install", "--limit", SECOND, docker_engine_version="99")
+    assert done.code == 0, done.text
+    assert "docker_engine_version is 99. Run playbooks/engine.yml" in done.words
+    before = sh(SECOND, "dpkg-query --show docker.io; cat /run/docker.pid")
+    done = play("engine", "--limit", SECOND, docker_engine_version="99")
+    assert done.code != 0
+    assert "The engine's packages could not be installed; what was there goes on." in done.words
+    assert sh(SECOND, "dpkg-query --show docker.io; cat /run/docker.pid") == before
+
+
+@pytest.mark.parametrize("tags", [[], ["--tags", "preflight"]])
+def test_a_mistake_of_the_plan_is_said_before_any_node_is_asked(tags: list[str]) -> None:
+    done = play("provision", *tags, mcp_servers=[{"name": "x"}])
+    assert done.code != 0
+    assert "nothing was changed" in done.words
