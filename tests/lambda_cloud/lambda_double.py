@@ -254,7 +254,7 @@ class Double:
         return None
 
     def _authorise(self, header: str) -> None:
-        scheme, _, given = header.partition(" ")
+        scheme, dummy, given = header.partition(" ")
         if scheme == "Basic":
             given = base64.b64decode(given).decode().rstrip(":")
         if given != self.key:
@@ -267,7 +267,7 @@ class Double:
 
     def _carry_out(self, method: str, path: str, body: bytes) -> Any:
         for template, methods in SPECIFICATION["paths"].items():
-            fixed, brace, _ = template.partition("{")
+            fixed, brace, dummy = template.partition("{")
             rest = path.removeprefix(fixed)
             known = any(path == other for other in SPECIFICATION["paths"])
             if not (path == template or (brace and path.startswith(fixed) and rest and "/" not in rest and not known)):
@@ -306,7 +306,7 @@ class Double:
     def list_instance_types(self) -> dict[str, Any]:
         listed = {name: {r for r, room in self.world.capacity.get(name, {}).items() if room > 0} for name in self.types}
         for place in self.world.listed:
-            name, _, region = place.partition("/")
+            name, dummy, region = place.partition("/")
             listed[name].add(region)
         return {
             name: {
