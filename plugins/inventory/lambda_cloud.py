@@ -85,9 +85,11 @@ options:
 """
 
 EXAMPLES = r"""
+---
 # inventories/lambda/lambda_cloud.yml: the key is in the environment, as LAMBDA_API_KEY
 plugin: sophia_ai.mcp_swarm.lambda_cloud
 
+---
 # The key from a file, the fleet's own instances alone, and nobody is asked twice within five minutes
 plugin: sophia_ai.mcp_swarm.lambda_cloud
 api_key: "{{ lookup('ansible.builtin.file', '~/.lambda/key') }}"
@@ -98,6 +100,7 @@ cache_plugin: ansible.builtin.jsonfile
 cache_connection: ~/.cache/lambda_cloud
 cache_timeout: 300
 
+---
 # Variables and groups of one's own
 plugin: sophia_ai.mcp_swarm.lambda_cloud
 compose:

@@ -94,7 +94,12 @@ def run_module(
 ) -> Callable[..., dict[str, Any]]:
     """Run a module against the double, in this process; what it returned."""
     testing = pytest.importorskip("ansible.module_utils.testing")
-    patient = functools.partial(LambdaCloud, sleep=lambda seconds: cloud.clock.sleep(seconds), clock=cloud.clock)
+
+    def sleep(seconds: float) -> None:
+        """As the clock sleeps by then: a test may have changed how."""
+        cloud.clock.sleep(seconds)
+
+    patient = functools.partial(LambdaCloud, sleep=sleep, clock=cloud.clock)
     monkeypatch.setattr(arguments, "LambdaCloud", patient)
 
     warnings: list[str] = []

@@ -104,7 +104,10 @@ def test_each_node_and_cause_is_one_line_with_its_next_step() -> None:
     mine.failed[TIME]["b"] = f"{distribution.NOT_RUN}: No such image"
     first, second = distribution.problems(mine, "mcp")
     assert first.startswith("node name-a cannot have the image of fetch, time: the disk is full; free space there")
-    assert second.startswith("node name-b cannot have the image of time: what would have pulled it did not run there: No such image; run playbooks/images.yml, which proves each node's access to the registry")
+    assert second.startswith(
+        "node name-b cannot have the image of time: what would have pulled it did not run there: No such image; "
+        "run playbooks/images.yml, which proves each node's access to the registry"
+    )
 
 
 class Engine:
@@ -186,8 +189,8 @@ def test_every_node_gets_what_it_may_run_and_nothing_is_left_behind(monkeypatch:
     assert said[0] == "giving 3 nodes 3 images"
     assert {"3/3 nodes have time", "3/3 nodes have fetch", "3/3 nodes have gateway"} <= set(said)
     assert set(engine.removed) == {*engine.made, *engine.objects}
-    bound, free = engine.made.values()
-    assert (free["TaskTemplate"]["Placement"], bound["TaskTemplate"]["Placement"]) == ({"Constraints": []}, {"Constraints": ["node.role == worker"]})
+    placements = [spec["TaskTemplate"]["Placement"] for spec in engine.made.values()]
+    assert placements == [{"Constraints": ["node.role == worker"]}, {"Constraints": []}]
     for spec in engine.made.values():
         container = spec["TaskTemplate"]["ContainerSpec"]
         assert (spec["Mode"], container["Image"], container["CapabilityDrop"]) == ({"GlobalJob": {}}, GATEWAY, ["ALL"])
@@ -200,8 +203,7 @@ def test_what_pulls_runs_in_an_image_that_nodes_have(monkeypatch: pytest.MonkeyP
     engine = Engine(2, {})
     serving = f"r:5000/mcp-swarm/gateway:aaaaaaaaaaaa@{DIGEST}"
     run(engine, monkeypatch, ["gateway"], {"services": {"gateway": service(serving)}})
-    (spec,) = engine.made.values()
-    assert spec["TaskTemplate"]["ContainerSpec"]["Image"] == serving
+    assert [spec["TaskTemplate"]["ContainerSpec"]["Image"] for spec in engine.made.values()] == [serving]
     assert engine.headers == [{"X-Registry-Auth": "header"}]
 
 

@@ -77,12 +77,27 @@ def test_nodes_of_others_are_named() -> None:
     ("managers", "workers", "seen", "said"),
     [
         # Two Swarms.
-        (["a", "b"], [], {"a": manager("a", AB[:1]), "b": manager("b", AB[1:], "s2")}, ["a: in the Swarm s1", "b: in the Swarm s2", "docker swarm leave --force"]),
+        (
+            ["a", "b"],
+            [],
+            {"a": manager("a", AB[:1]), "b": manager("b", AB[1:], "s2")},
+            ["a: in the Swarm s1", "b: in the Swarm s2", "docker swarm leave --force"],
+        ),
         # A worker of another one.
-        (["a"], ["w"], {"a": manager("a", AB[:1]), "w": worker("w")}, ["w: is in another Swarm than a (as node id-w, managers 10.9.9.9:2377)", "docker swarm leave --force"]),
+        (
+            ["a"],
+            ["w"],
+            {"a": manager("a", AB[:1]), "w": worker("w")},
+            ["w: is in another Swarm than a (as node id-w, managers 10.9.9.9:2377)", "docker swarm leave --force"],
+        ),
         (["a"], ["w"], {"a": alone(), "w": worker("w")}, ["w: is in a Swarm of other managers (10.9.9.9:2377)"]),
         # No quorum.
-        (["a", "b", "c"], [], {"a": manager("a", [], serves=False, problem="its managers have no leader")}, ["The Swarm of a has no quorum", "--force-new-cluster"]),
+        (
+            ["a", "b", "c"],
+            [],
+            {"a": manager("a", [], serves=False, problem="its managers have no leader")},
+            ["The Swarm of a has no quorum", "--force-new-cluster"],
+        ),
         # Somebody who may have it does not answer.
         (["a", "b", "c"], [], {"c": alone()}, ["c: in no Swarm, and a, b did not answer", "-e swarm_initialise=true"]),
         (["a"], ["w"], {"w": alone()}, ["No manager answers: a"]),

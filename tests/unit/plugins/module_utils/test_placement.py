@@ -104,7 +104,10 @@ VOLUME = {"Mounts": [{"Type": "volume", "Source": "mcp_git_data", "Target": "/da
         (service("s", None), "runs on every node"),
         (service("s", ContainerSpec=VOLUME), "keeps data in mcp_git_data"),
         ({**service("s"), "Spec": {**service("s")["Spec"], "Mode": {"ReplicatedJob": {}}}}, "is a job"),
-        ({**service("s"), "Spec": {**service("s")["Spec"], "EndpointSpec": {"Ports": [{"PublishedPort": 443, "PublishMode": "host"}]}}}, "holds port 443 of its node"),
+        (
+            {**service("s"), "Spec": {**service("s")["Spec"], "EndpointSpec": {"Ports": [{"PublishedPort": 443, "PublishMode": "host"}]}}},
+            "holds port 443 of its node",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_never_moved(given: dict[str, Any], why: str) -> None:
@@ -152,7 +155,8 @@ def test_what_a_drain_finds() -> None:
         "gone": service("gone"),
         "database": service("database", order="stop-first"),
     }
-    placed = {"alone": {"a": 1}, "many": {"a": 1, "b": 1}, "data": {"a": 1}, "bound": {"a": 1}, "edge": {"a": 1, "b": 1}, "gone": {"b": 1}, "database": {"a": 1}}
+    on_both = {"a": 1, "b": 1}
+    placed = {"alone": {"a": 1}, "many": on_both, "data": {"a": 1}, "bound": {"a": 1}, "edge": on_both, "gone": {"b": 1}, "database": {"a": 1}}
     found = burden(services, {f"id-{name}": tasks(**on) for name, on in placed.items()}, [A, B], A)
     assert found.movable == ["alone", "database", "many"]
     assert found.alone == ["alone"]

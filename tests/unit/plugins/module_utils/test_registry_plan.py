@@ -123,7 +123,10 @@ def test_what_runs_in_it_is_whole() -> None:
         ({"registry": "hub"}, "mcp_fleet.registry: 'hub' is not a mapping"),
         ({"registry": {"kind": "hub"}}, "mcp_fleet.registry.kind: 'hub' is unknown; use one of auto, none, swarm, external"),
         ({"registry": {"kind": "external"}}, "mcp_fleet.registry.address: missing; name the registry"),
-        ({"registry": {"kind": "external", "address": "https://r.example"}}, "mcp_fleet.registry.address: 'https://r.example' is not allowed; write host[:port][/path]"),
+        (
+            {"registry": {"kind": "external", "address": "https://r.example"}},
+            "mcp_fleet.registry.address: 'https://r.example' is not allowed; write host[:port][/path]",
+        ),
         ({"registry": {"kind": "external", "address": "team/images"}}, "mcp_fleet.registry.address: 'team/images' is not allowed"),
         ({"registry": {**EXTERNAL, "username": "u"}}, "mcp_fleet.registry.password: missing; username needs it"),
         ({"registry": {**EXTERNAL, "password": "team_password"}, "secrets": SECRETS}, "mcp_fleet.registry.username: missing; password needs it"),
@@ -134,7 +137,10 @@ def test_what_runs_in_it_is_whole() -> None:
         ({"registry": {"kind": "swarm", "address": "r.example"}}, "mcp_fleet.registry.address: 'r.example' has no effect with kind swarm; remove it"),
         ({"registry": {"kind": "swarm", "node": "three"}}, "mcp_fleet.registry.node: 'three' is none of mcp_managers; use one of one, two"),
         ({"registry": {"kind": "swarm", "port": 8443}}, "mcp_fleet.registry.port: 8443 is also a port of the edge; use another"),
-        ({"registry": {"kind": "swarm"}, "secrets": {"registry_certificate": {"value": "x"}}}, "mcp_fleet.secrets.registry_certificate: the fleet makes this one itself"),
+        (
+            {"registry": {"kind": "swarm"}, "secrets": {"registry_certificate": {"value": "x"}}},
+            "mcp_fleet.secrets.registry_certificate: the fleet makes this one itself",
+        ),
     ],
 )  # fmt: skip
 def test_each_mistake(settings: dict[str, Any], said: str) -> None:
