@@ -55,7 +55,7 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         # What the nodes' addresses are compared by.
         result["advertise"] = self._task.args.get("advertise", "")
-        arguments = {**self._task.args, "_clock": time.time()}
+        arguments = {**self._task.args, "clock": time.time()}
         try:
             done = self._execute_module(module_args=arguments, task_vars=task_vars)
         except AnsibleError as error:

@@ -117,6 +117,10 @@ options:
     suboptions:
       what: {description: What needs it., type: str, required: true}
       minimum: {description: Least version of the driver., type: str, required: true}
+  clock:
+    description: The controller's time in seconds since 1970; the action plugin says it. V(0) compares no clocks.
+    type: float
+    default: 0.0
 attributes:
   check_mode:
     description: Changes nothing.
@@ -279,13 +283,11 @@ def main() -> None:
                 "default": [],
                 "options": {"what": text, "minimum": text},
             },
-            # The controller's time; the action plugin's own.
-            "_clock": {"type": "float", "default": 0.0},
+            "clock": {"type": "float", "default": 0.0},
         },
         supports_check_mode=True,
     )
     params = module.params
-    params["clock"] = params["_clock"]
     packages = [name for each in params["packages"] for name in each.split("|")]
     machine = look.look([disk["path"] for disk in params["disks"]], packages)
     wanted = Wanted(**{name: params[name] for name in CHECKED})

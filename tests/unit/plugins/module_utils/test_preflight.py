@@ -83,7 +83,11 @@ CASES = [
     ({"features": features(bridge_netfilter=False)}, WANTED, "warning kernel bridge_netfilter"),
     ({"features": features(ipvs=False)}, WANTED, "note kernel ipvs: 6.1.0 has none: Swarm's virtual addresses and ingress ports do not work here -> nothing"),
     ({"features": features(nf_tables=False)}, replace(WANTED, firewall=True), "error kernel nf_tables: 6.1.0 has none: the firewall cannot be loaded"),
-    ({"features": features(esp=False)}, replace(WANTED, networks=[{**WANTED.networks[0], "encrypted": True}]), "error kernel esp: 6.1.0 has none: encrypted overlay networks carry nothing"),
+    (
+        {"features": features(esp=False)},
+        replace(WANTED, networks=[{**WANTED.networks[0], "encrypted": True}]),
+        "error kernel esp: 6.1.0 has none: encrypted overlay networks carry nothing",
+    ),
     ({"cgroup": 1}, WANTED, "note cgroup: version 1"),
     ({"controllers": frozenset({"cpu", "pids"})}, WANTED, "error cgroup: no controller memory -> limits of containers need them"),
     ({"clock_synchronised": False}, WANTED, "warning clock: nothing synchronises it -> set the clock"),
@@ -91,19 +95,47 @@ CASES = [
     ({"clock": 1020.0}, WANTED, "warning clock: 20 s ahead of the controller's"),
     ({"clock": 400.0}, WANTED, "error clock: 600 s behind the controller's -> set the clock"),
     ({"memory": 1024 * MB}, WANTED, "error memory: 1024 MB -> at least 2048 MB are needed"),
-    ({"disks": {"/var/lib/docker": Disk("/var/lib/docker", 3 * GB, 100 * GB, 900, 1000)}}, WANTED, "error disk: /var/lib/docker: 3.0 GB free of 100 -> images need 5 GB: free some"),
+    (
+        {"disks": {"/var/lib/docker": Disk("/var/lib/docker", 3 * GB, 100 * GB, 900, 1000)}},
+        WANTED,
+        "error disk: /var/lib/docker: 3.0 GB free of 100 -> images need 5 GB: free some",
+    ),
     ({"disks": {"/var/lib/docker": Disk("/var/lib/docker", 9 * GB, 100 * GB, 10, 1000)}}, WANTED, "error disk: /var/lib/docker: 10 of 1000 inodes free"),
-    ({"listeners": [Listener("tcp", 443, "nginx", 812)]}, WANTED, "error port: tcp 443, which the edge needs, is taken by nginx (process 812) -> stop it (ss -lnp | grep :443), or set mcp_fleet.edge.port"),
+    (
+        {"listeners": [Listener("tcp", 443, "nginx", 812)]},
+        WANTED,
+        "error port: tcp 443, which the edge needs, is taken by nginx (process 812) -> stop it (ss -lnp | grep :443), or set mcp_fleet.edge.port",
+    ),
     ({"listeners": [Listener("tcp", 443, "", 0)]}, WANTED, "error port: tcp 443, which the edge needs, is taken by something that /proc does not name"),
     ({"firewalls": ["ufw"]}, replace(WANTED, firewall=True), "warning firewall: ufw is active -> turn ufw off"),
     ({"addresses": []}, WANTED, "error address: no global IPv4 address"),
-    ({"addresses": TWO}, SEVERAL, "warning address: 2 candidates for the Swarm -> of 192.0.2.5 (eth0), 198.51.100.7 (eth1), 192.0.2.5 (eth0) is advertised; set swarm_advertise_addr"),
-    ({}, replace(SEVERAL, advertise="203.0.113.9"), "error address: 203.0.113.9 is no address of this node -> set swarm_advertise_addr to one of 192.0.2.5 (eth0)"),
-    ({"addresses": [Address("eth0", "10.98.1.4", 16, 1500, True)]}, WANTED, "error network: mcp_edge 10.98.0.0/22 lies in 10.98.1.4/16 of eth0 -> choose another range: mcp_fleet.networks.edge"),
+    (
+        {"addresses": TWO},
+        SEVERAL,
+        "warning address: 2 candidates for the Swarm -> of 192.0.2.5 (eth0), 198.51.100.7 (eth1), 192.0.2.5 (eth0) is advertised; set swarm_advertise_addr",
+    ),
+    (
+        {},
+        replace(SEVERAL, advertise="203.0.113.9"),
+        "error address: 203.0.113.9 is no address of this node -> set swarm_advertise_addr to one of 192.0.2.5 (eth0)",
+    ),
+    (
+        {"addresses": [Address("eth0", "10.98.1.4", 16, 1500, True)]},
+        WANTED,
+        "error network: mcp_edge 10.98.0.0/22 lies in 10.98.1.4/16 of eth0 -> choose another range: mcp_fleet.networks.edge",
+    ),
     ({"routes": [("10.0.0.0/8", "wg0")]}, WANTED, "warning network: mcp_edge 10.98.0.0/22 lies in 10.0.0.0/8 of wg0"),
-    ({}, replace(WANTED, networks=NETWORKS), "error network: mcp_backend 10.98.2.0/24 overlaps mcp_edge 10.98.0.0/22 -> choose another range: mcp_fleet.networks.backend or mcp_fleet.networks.edge"),
+    (
+        {},
+        replace(WANTED, networks=NETWORKS),
+        "error network: mcp_backend 10.98.2.0/24 overlaps mcp_edge 10.98.0.0/22 -> choose another range: mcp_fleet.networks.backend or mcp_fleet.networks.edge",
+    ),
     ({}, replace(WANTED, gpus=2), "error driver: no NVIDIA driver is loaded, but mcp_node_gpus is 2"),
-    ({"driver": "470.82.01"}, replace(WANTED, gpus=1, driver_rules=[{"what": "CUDA 12", "minimum": "525.60.13"}]), "error driver: 470.82.01 is older than 525.60.13, which CUDA 12 needs"),
+    (
+        {"driver": "470.82.01"},
+        replace(WANTED, gpus=1, driver_rules=[{"what": "CUDA 12", "minimum": "525.60.13"}]),
+        "error driver: 470.82.01 is older than 525.60.13, which CUDA 12 needs",
+    ),
 ]  # fmt: skip
 
 
