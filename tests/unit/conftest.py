@@ -23,6 +23,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lambda_cloud"))
 from lambda_double import Double, running
 
 KEY = "secret_double_0123456789"
+SERVICES = Path(__file__).resolve().parents[2] / "services"
+
+
+@pytest.fixture
+def sources() -> None:
+    """What a whole plan takes from the services' sources, which are in a checkout and not in every export of it."""
+    if not SERVICES.is_dir():
+        pytest.skip("no services in this tree")
 
 
 class Clock:

@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _gate
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._controller import Controller
 
+pytestmark = pytest.mark.usefixtures("sources")
 CATALOGUE = [{"name": "far", "source": {"kind": "remote", "url": "https://mcp.example/mcp"}}]
 
 

@@ -20,6 +20,7 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validat
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _pem
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._controller import Controller
 
+pytestmark = pytest.mark.usefixtures("sources")
 CATALOGUE = [{"name": "far", "source": {"kind": "remote", "url": "https://mcp.example/mcp"}}]
 KEY = ec.generate_private_key(ec.SECP256R1())
 KEY_TEXT = KEY.private_bytes(

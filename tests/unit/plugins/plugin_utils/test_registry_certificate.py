@@ -17,6 +17,7 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.validat
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _controller, _pem
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._controller import Controller
 
+pytestmark = pytest.mark.usefixtures("sources")
 HOSTS = [Host("one", True, {}), Host("two", False, {})]
 CATALOGUE = [{"name": "far", "source": {"kind": "remote", "url": "https://mcp.example/mcp"}}]
 
