@@ -68,6 +68,10 @@ options:
       subnet: {description: The range., type: str, required: true}
       option: {description: What to set for another one., type: str, required: true}
       encrypted: {description: Whether it is an overlay network with encryption., type: bool, default: false}
+      pool:
+        description: Whether the engine takes networks from it that overlap with none of the node's.
+        type: bool
+        default: false
   mtu:
     description: Largest packet between nodes that the overlay networks count on, in bytes.
     type: int
@@ -255,6 +259,7 @@ def main() -> None:
                     "subnet": text,
                     "option": text,
                     "encrypted": {"type": "bool", "default": False},
+                    "pool": {"type": "bool", "default": False},
                 },
             },
             "mtu": {"type": "int", "default": 1500},

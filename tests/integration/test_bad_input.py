@@ -95,17 +95,21 @@ def test_a_port_that_something_else_holds(fleet: Fleet) -> None:
         fleet.write([GOOD], edge=fleet.settings["edge"] | {"port": PORT + 1})
         done = fleet.run("site.yml")
     assert done.returncode != 0
-    assert f"port {PORT + 1} of edge: Address already in use" in done.stdout
-    assert "mcp_fleet.edge.port" in done.stdout
+    assert f"tcp {PORT + 1}, which the edge needs, is taken by" in done.stdout
+    assert "or set mcp_fleet.edge.port" in done.stdout
 
 
 def test_no_room_for_the_build(fleet: Fleet, tmp_path: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", tmp_path], check=True)
     try:
         fleet.write([GOOD, {**GOOD, "name": "again"}], state_dir=f"{tmp_path}/state")
-        done = fleet.run("site.yml")
+        before = fleet.run("site.yml")
+        # What fills up between the preflight and the build.
+        done = fleet.run("playbooks/images.yml")
     finally:
         subprocess.run(["umount", tmp_path], check=True)
+    assert before.returncode != 0
+    assert f"disk: {tmp_path}/state: 0.0 GB free" in before.stdout
     assert done.returncode != 0
     assert "No space left on device" in done.stdout
     assert "state_dir" in done.stdout

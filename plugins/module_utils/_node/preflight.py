@@ -210,8 +210,12 @@ def _networks(machine: Machine, wanted: Wanted) -> Iterator[Finding]:
     pools = [(each, ipaddress.ip_network(each["subnet"], strict=False)) for each in wanted.networks]
     for each, subnet in pools:
         for there, interface, level in own + [route for route in routes if route[1] not in {o[1] for o in own}]:
-            if subnet.overlaps(ipaddress.ip_network(there, strict=False)):
-                seen = f"{each['name']} {subnet} lies in {there} of {interface}"
+            range_ = ipaddress.ip_network(there, strict=False)
+            if subnet.overlaps(range_):
+                within = subnet.prefixlen >= range_.prefixlen
+                # The engine takes from its pool what overlaps with none of the node's networks.
+                level = "warning" if each.get("pool") and not within else level
+                seen = f"{each['name']} {subnet} {'lies in' if within else 'holds'} {there} of {interface}"
                 yield Finding(level, "network", seen, f"choose another range: {each['option']}")
                 break
     for index, (each, subnet) in enumerate(pools):

@@ -109,12 +109,15 @@ def prune_node(api: Any, kept: Iterable[str], seconds: float, check: bool) -> li
     used = {container["ImageID"] for container in api.containers(all=True)}
     removed: list[str] = []
     for image in [*api.images(filters={"label": BUILT}), *api.images(filters={"reference": f"{ROOT}*"})]:
-        if image["Id"] in used or time.time() - image["Created"] < seconds:
+        if time.time() - image["Created"] < seconds:
             continue
         tags = {tag for tag in image.get("RepoTags") or [] if not tag.startswith("<none>")}
         gone = {tag for tag in tags if content_name(tag) not in names}
         if not tags and not digests.intersection(image.get("RepoDigests") or []):
             gone = set(image.get("RepoDigests") or [])
+        # Of what a container uses a name can go, but not the last one.
+        if image["Id"] in used and gone >= tags:
+            continue
         for ref in sorted(gone - set(removed)):
             if not check:
                 try:

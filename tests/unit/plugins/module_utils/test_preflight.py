@@ -56,6 +56,7 @@ WANTED = Wanted(
     clock=1000.0,
 )
 SEVERAL = replace(WANTED, peers=["192.0.2.6"])
+POOL = replace(WANTED, networks=[{**WANTED.networks[0], "pool": True}])
 TWO = [Address("eth0", "192.0.2.5", 24, 1500, True), Address("eth1", "198.51.100.7", 24, 1500, False)]
 NETWORKS = [*WANTED.networks, {"name": "mcp_backend", "subnet": "10.98.2.0/24", "option": "mcp_fleet.networks.backend"}]
 
@@ -124,6 +125,9 @@ CASES = [
         WANTED,
         "error network: mcp_edge 10.98.0.0/22 lies in 10.98.1.4/16 of eth0 -> choose another range: mcp_fleet.networks.edge",
     ),
+    ({"addresses": [Address("eth0", "10.98.1.4", 24, 1500, True)]}, WANTED, "error network: mcp_edge 10.98.0.0/22 holds 10.98.1.4/24 of eth0"),
+    ({"addresses": [Address("eth0", "10.98.1.4", 24, 1500, True)]}, POOL, "warning network: mcp_edge 10.98.0.0/22 holds 10.98.1.4/24 of eth0"),
+    ({"addresses": [Address("eth0", "10.98.1.4", 16, 1500, True)]}, POOL, "error network: mcp_edge 10.98.0.0/22 lies in 10.98.1.4/16 of eth0"),
     ({"routes": [("10.0.0.0/8", "wg0")]}, WANTED, "warning network: mcp_edge 10.98.0.0/22 lies in 10.0.0.0/8 of wg0"),
     (
         {},

@@ -115,14 +115,16 @@ def test_a_deploy_that_was_left_unfinished_is_finished_first(swarm: Any) -> None
 def test_a_node_keeps_what_it_is_told_and_what_it_uses(swarm: Any) -> None:
     swarm.tagged = {
         "os": built("mcp-swarm/os:111111111111", "mcp-swarm/old:222222222222"),
-        "used": built("mcp-swarm/time:333333333333", identity="used"),
+        "used": built("mcp-swarm/time:333333333333", "mcp-swarm/time:555555555555", identity="used"),
+        "kept": built("mcp-swarm/fetch:666666666666", "mcp-swarm/fetch:777777777777", identity="kept"),
     }
-    swarm.containers = lambda **dummy: [{"ImageID": "used"}]
+    swarm.containers = lambda **dummy: [{"ImageID": "used"}, {"ImageID": "kept"}]
     roots = [built("mcp-swarm/root:111111111111"), built("mcp-swarm/root:444444444444")]
     lists = swarm.images
     swarm.images = lambda filters: roots if "reference" in filters else lists()
-    removed = prune_node(swarm, ["mcp-swarm/os:111111111111"], 0, check=False)
-    assert removed == ["mcp-swarm/old:222222222222", "mcp-swarm/root:444444444444"]
+    removed = prune_node(swarm, ["mcp-swarm/os:111111111111", "mcp-swarm/fetch:666666666666"], 0, check=False)
+    # Of a used image a name goes while another one stays, and never the last.
+    assert removed == ["mcp-swarm/fetch:777777777777", "mcp-swarm/old:222222222222", "mcp-swarm/root:444444444444"]
 
 
 def test_images_of_a_registry_are_kept_by_their_content_and_by_their_digest(swarm: Any) -> None:
