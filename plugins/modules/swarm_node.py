@@ -193,13 +193,15 @@ def present(module: AnsibleModule, swarm: Swarm, node: members.Node) -> dict[str
     """Make the node what the options say."""
     params, say = module.params, Progress(module.params["progress_file"])
     before, after = shown(node, params, after=False), shown(node, params, after=True)
-    result: dict[str, Any] = {"changed": before != after or labels(params, node) != node.labels}
+    new_role = bool(params["role"]) and not node.is_a(params["role"])
+    result: dict[str, Any] = {"changed": before != after or new_role or labels(params, node) != node.labels}
     result["diff"] = {"before_header": str(node), "after_header": str(node), "before": before, "after": after}
+    foreseen = foresee(params, swarm, node)  # refuses before anything is changed
     if module.check_mode:
-        return result | foresee(params, swarm, node)
+        return result | foreseen
     wanted = labels(params, node)
     if wanted != node.labels:
-        members.update(swarm, node.id, lambda spec: spec.update(Labels=wanted))
+        members.update(swarm, node, lambda spec: spec.update(Labels=wanted))
     if params["role"]:
         members.set_role(swarm, node, params["role"], say)
     if params["availability"] == node.availability == "active":
@@ -228,9 +230,9 @@ def move(
 
 
 def foresee(params: dict[str, Any], swarm: Swarm, node: members.Node) -> dict[str, Any]:
-    """What check mode refuses and tells."""
-    if params["role"] == "worker" and (problem := members.quorum_without(members.nodes(swarm), node)):
-        raise SwarmError(f"{problem}; nothing was changed")
+    """Refuse what cannot be, and tell what would become of what runs there."""
+    if params["role"]:
+        members.check_role(swarm, node, params["role"])
     if params["availability"] != "drain":
         return {}
     found = draining.burden(draining.all_services(swarm), draining.all_tasks(swarm), members.nodes(swarm), node)

@@ -235,8 +235,13 @@ def away(error: Exception) -> bool:
     from requests.exceptions import RequestException
 
     if isinstance(error, APIError):
-        return bool(error.status_code and error.status_code >= SERVER_ERROR and "out of sequence" not in str(error))
+        return bool(error.status_code and error.status_code >= SERVER_ERROR and not out_of_sequence(error))
     return isinstance(error, (RequestException, OSError))
+
+
+def out_of_sequence(error: Exception) -> bool:
+    """Whether somebody else changed the same thing since it was looked at."""
+    return "out of sequence" in str(error)
 
 
 def patiently(ask: Callable[[], Answer], seconds: float = PATIENCE_SECONDS) -> Answer:

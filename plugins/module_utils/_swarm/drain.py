@@ -10,17 +10,24 @@ update that starts first, and only what is left is drained.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import placement
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import Swarm, SwarmError, patiently
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import (
+    Swarm,
+    SwarmError,
+    out_of_sequence,
+    patiently,
+)
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import Verdict, describe, judge
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.nodes import Node, nodes, update
 
 POLL_SECONDS = 0.5
+ATTEMPTS = 10
 ACTIVE_STATES = ("assigned", "accepted", "preparing", "ready", "starting", "running")
 
 Say = Callable[[str], None]
@@ -97,7 +104,7 @@ def all_tasks(swarm: Swarm) -> dict[str, list[dict[str, Any]]]:
 
 def set_availability(swarm: Swarm, node: Node, availability: str) -> bool:
     """Change it at once; returns whether it changed."""
-    return update(swarm, node.id, lambda spec: spec.update(Availability=availability))
+    return update(swarm, node, lambda spec: spec.update(Availability=availability))
 
 
 def check(found: Burden, node: Node) -> None:
@@ -141,36 +148,66 @@ def drain(
         check(found, node)
     deadline = time.monotonic() + timeout
     changed = False
-    if found.alone and node.availability == "active":
+    if found.alone and node.availability != "drain":
         changed = set_availability(swarm, node, "pause") or changed
         try:
             _start_elsewhere(swarm, node, found.alone, deadline, say, alive)
-        except SwarmError:
+        except SwarmError as error:
             set_availability(swarm, node, node.availability)
-            raise
+            raise SwarmError(
+                f"{error}\n{node} is {node.availability} as before, and what ran on it goes on; run again when the"
+                " cause is gone."
+            ) from error
     changed = set_availability(swarm, node, "drain") or changed
     _wait_empty(swarm, node, found, deadline, say, alive)
     return {"changed": changed, "moved": found.movable, "stopped": sorted(found.stuck)}
 
 
+def gone(name: str) -> SwarmError:
+    """A service that was there is there no more."""
+    return SwarmError(f"service {name}: somebody removed it meanwhile; run again")
+
+
+def update_service(swarm: Swarm, name: str, change: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """Change a service's specification where ``change`` says so; returns it as it was, with that specification.
+
+    Somebody else's change in between, an autoscaler's for example, is no conflict.
+
+    Raises:
+        SwarmError: the service is gone, or the Swarm refuses it.
+    """
+    from docker.errors import APIError, NotFound
+
+    def push() -> dict[str, Any]:
+        service: dict[str, Any] = swarm.api.inspect_service(name)
+        if change(service["Spec"]):  # the SDK's own call takes it apart and forgets what it does not know
+            url = swarm.api._url("/services/{0}/update", service["ID"])
+            answer = swarm.api._post_json(url, data=service["Spec"], params={"version": service["Version"]["Index"]})
+            swarm.api._raise_for_status(answer)
+        return service
+
+    for attempt in itertools.count(1):
+        try:
+            return patiently(push)
+        except NotFound as error:
+            raise gone(name) from error
+        except APIError as error:
+            if out_of_sequence(error) and attempt < ATTEMPTS:
+                continue
+            raise SwarmError(
+                f"service {name}: the Swarm refused its update: {error.explanation or error}; it runs on as it was"
+            ) from error
+    raise AssertionError
+
+
 def renew(swarm: Swarm, name: str) -> str:
     """Have a service's tasks made anew, as ``docker service update --force`` does; returns what it was updated at."""
 
-    def push() -> str:
-        service = swarm.api.inspect_service(name)
-        spec = service["Spec"]
+    def once_more(spec: dict[str, Any]) -> bool:
         spec["TaskTemplate"]["ForceUpdate"] = spec["TaskTemplate"].get("ForceUpdate", 0) + 1
-        put_service(swarm, service, spec)
-        return str(service["UpdatedAt"])
+        return True
 
-    return patiently(push)
-
-
-def put_service(swarm: Swarm, service: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
-    """Replace a service's specification: the SDK's own call takes it apart and forgets what it does not know."""
-    url = swarm.api._url("/services/{0}/update", service["ID"])
-    answer = swarm.api._post_json(url, data=spec, params={"version": service["Version"]["Index"]})
-    swarm.api._raise_for_status(answer)
+    return str(update_service(swarm, name, once_more)["UpdatedAt"])
 
 
 def _start_elsewhere(
@@ -190,12 +227,13 @@ def _start_elsewhere(
             if name in services
         }
         failed = [describe(swarm, name, verdict) for name, verdict in verdicts.items() if verdict.state == "failed"]
-        waiting = [name for name, verdict in verdicts.items() if verdict.state != "converged"]
-        if waiting and time.monotonic() > deadline:
-            late = Verdict("failed", "did not start elsewhere in time")
-            failed += [describe(swarm, name, late) for name in waiting]
+        waiting = [name for name, verdict in verdicts.items() if verdict.state == "waiting"]
+        if time.monotonic() > deadline:
+            for name in waiting:
+                task = verdicts[name].task or next(iter(tasks.get(services[name]["ID"], [])), None)
+                failed.append(describe(swarm, name, Verdict("failed", "did not start elsewhere in time", task)))
         if failed:
-            raise SwarmError("\n".join([*failed, f"{node} takes tasks as before; what ran on it goes on."]))
+            raise SwarmError("\n".join(failed))
         if waiting:
             time.sleep(POLL_SECONDS)
 
@@ -209,9 +247,9 @@ def _left(services: Services, tasks: Tasks, node: Node) -> list[str]:
     return sorted(name for name, service in services.items() if any(map(there, tasks.get(service["ID"], []))))
 
 
-def _short(services: Services, tasks: Tasks, node: Node, names: Sequence[str]) -> list[str]:
-    """Of the named services those that do not have all their replicas running elsewhere, with how many they have."""
-    found = []
+def _short(services: Services, tasks: Tasks, node: Node, names: Sequence[str]) -> dict[str, str]:
+    """Of the named services those that do not have all their replicas running elsewhere, to how many they have."""
+    found = {}
     for name in names:
         service = services.get(name)
         if service is None:  # removed in between
@@ -219,8 +257,15 @@ def _short(services: Services, tasks: Tasks, node: Node, names: Sequence[str]) -
         wanted = placement.replicas(service) or 0
         has = sum(1 for t in tasks.get(service["ID"], []) if runs(t) and t.get("NodeID") != node.id)
         if has < wanted:
-            found.append(f"{name} {has}/{wanted}")
+            found[name] = f"{has}/{wanted}"
     return found
+
+
+def _report(swarm: Swarm, services: Services, tasks: Tasks, node: Node, name: str, has: str) -> str:
+    """What keeps a service from running elsewhere."""
+    elsewhere = [t for t in tasks.get(services[name]["ID"], []) if t.get("NodeID") != node.id and not runs(t)]
+    task = dict(elsewhere[0]) if elsewhere else None
+    return describe(swarm, name, Verdict("failed", f"{has} replicas run elsewhere", task)) + "\n"
 
 
 def _wait_empty(swarm: Swarm, node: Node, found: Burden, deadline: float, say: Say, alive: Callable[[], None]) -> None:
@@ -232,18 +277,20 @@ def _wait_empty(swarm: Swarm, node: Node, found: Burden, deadline: float, say: S
         still = _left(services, tasks, node) if node.state == "ready" else []
         short = _short(services, tasks, node, found.movable)
         if not still and not short:
-            say(f"{node} is empty; what ran on it runs elsewhere")
+            stopped = f", but for {', '.join(sorted(found.stuck))}: stopped until it is back" if found.stuck else ""
+            say(f"{node} is empty; what ran on it runs elsewhere{stopped}")
             return
         parts = [f"still there: {', '.join(still)}"] if still else []
-        parts += [f"elsewhere: {', '.join(short)}"] if short else []
+        parts += [f"elsewhere: {', '.join(f'{name} {has}' for name, has in short.items())}"] if short else []
         line = f"{node}: {'; '.join(parts)}"
         if line != last:
             say(line)
             last = line
         if time.monotonic() > deadline:
+            reports = "".join(_report(swarm, services, tasks, node, name, has) for name, has in short.items())
             raise SwarmError(
-                f"{line}; the time is over, the node stays drained. Run again to wait longer, or bring it back:"
-                f" playbooks/drain.yml -e node={node.name} -e state=active"
+                f"{reports}{line}; the time is over, the node stays drained. Run again to wait longer, or bring it"
+                f" back: playbooks/drain.yml -e node={node.name} -e state=active"
             )
         time.sleep(POLL_SECONDS)
 
@@ -272,7 +319,13 @@ def activate(swarm: Swarm, node: Node, timeout: float, say: Say, alive: Callable
         if not missing:
             return True
         if time.monotonic() > deadline:
-            newest = next(iter(tasks.get(services[missing[0]]["ID"], [])), None)
-            report = describe(swarm, missing[0], Verdict("failed", f"does not run on {node.name}", newest))
-            raise SwarmError(f"{node} takes tasks again, but not everything came up there:\n{report}")
+            reports = []
+            for name in missing:
+                newest = next((t for t in tasks.get(services[name]["ID"], []) if t.get("NodeID") == node.id), None)
+                reports.append(describe(swarm, name, Verdict("failed", f"does not run on {node.name}", newest)))
+            report = "\n".join(reports)
+            raise SwarmError(
+                f"{node} takes tasks again, but not everything came up there:\n{report}\nCorrect what they say, or"
+                f" empty the node again: playbooks/drain.yml -e node={node.name}"
+            )
         time.sleep(POLL_SECONDS)

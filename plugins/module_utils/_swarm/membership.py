@@ -120,7 +120,16 @@ def decide(
             clusters.setdefault(looks[host]["cluster_id"], []).append(host)
     if len(clusters) > 1:
         lines = [f"{', '.join(there)}: in the Swarm {cluster}" for cluster, there in clusters.items()]
-        raise MembershipError("\n".join(["The inventory's hosts are in different Swarms:", *lines, f"{LEAVE}."]))
+        raise MembershipError(
+            "\n".join(
+                [
+                    "The inventory's hosts are in different Swarms:",
+                    *lines,
+                    "Keep one of them. If nothing in the others is needed, run on each of their hosts:"
+                    " docker swarm leave --force",
+                ]
+            )
+        )
     if not clusters:
         return _first(managers, looks, members, initialise)
     there = next(iter(clusters.values()))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,8 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client 
     Api,
     Swarm,
     SwarmError,
+    away,
+    out_of_sequence,
     patiently,
 )
 
@@ -67,6 +70,10 @@ class Node:
     def votes(self) -> bool:
         """Whether it counts among the managers: a node that was lost while it was demoted still may."""
         return self.role == "manager" or bool(self.reachability)
+
+    def is_a(self, role: str) -> bool:
+        """Whether it has a role, in the managers' count too."""
+        return self.role == role and self.votes == (role == "manager")
 
     @property
     def ready(self) -> bool:
@@ -146,25 +153,31 @@ def quorum_without(there: Sequence[Node], leaving: Node) -> str:
     )
 
 
-def update(swarm: Swarm, node_id: str, change: Callable[[dict[str, Any]], None]) -> bool:
-    """Change a node's specification; returns whether it changed. Somebody else's change in between is no conflict."""
+def update(swarm: Swarm, target: Node, change: Callable[[dict[str, Any]], None]) -> bool:
+    """Change a node's specification; returns whether it changed. Somebody else's change in between is no conflict.
+
+    Raises:
+        SwarmError: the Swarm refuses it.
+    """
     from docker.errors import APIError
 
-    for attempt in range(ATTEMPTS):
-        item = patiently(lambda: swarm.api.inspect_node(node_id))
-        spec = copy.deepcopy(item["Spec"])
-        change(spec)
-        if spec == item["Spec"]:
-            return False
-        index = item["Version"]["Index"]
+    for attempt in itertools.count(1):
         try:
-            patiently(partial(swarm.api.update_node, node_id, index, spec))
+            item = patiently(lambda: swarm.api.inspect_node(target.id))
+            spec = copy.deepcopy(item["Spec"])
+            change(spec)
+            if spec == item["Spec"]:
+                return False
+            patiently(partial(swarm.api.update_node, target.id, item["Version"]["Index"], spec))
         except APIError as error:
-            if "out of sequence" in str(error) and attempt < ATTEMPTS - 1:
+            if out_of_sequence(error) and attempt < ATTEMPTS:
                 continue
-            raise SwarmError(f"node {node_id}: the Swarm refused the change: {error.explanation or error}") from error
+            raise SwarmError(
+                f"{target}: the Swarm refused to change the node: {error.explanation or error}; correct what it names,"
+                " and run again"
+            ) from error
         return True
-    return False
+    raise AssertionError
 
 
 def wanted_labels(has: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
@@ -182,6 +195,24 @@ def wanted_labels(has: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str
     return labels
 
 
+def check_role(swarm: Swarm, target: Node, role: str) -> None:
+    """Whether a node can be promoted or demoted as things are.
+
+    Raises:
+        SwarmError: the managers cannot do without it, it does not answer, or it is the one that is asked.
+    """
+    if target.is_a(role):
+        return
+    if role == "worker" and (problem := quorum_without(nodes(swarm), target)):
+        raise SwarmError(f"{problem}; nothing was changed")
+    if role == "worker" and target.id == swarm.node_id:
+        raise SwarmError(f"{target} cannot demote itself; ask another manager; nothing was changed")
+    if role == "manager" and target.state != "ready":
+        raise SwarmError(
+            f"{target} is {target.state}: only a node that answers can become a manager; bring it back, and run again"
+        )
+
+
 def set_role(swarm: Swarm, target: Node, role: str, say: Callable[[str], None], seconds: float = ROLE_SECONDS) -> bool:
     """Promote or demote a node and wait until the managers count it so; returns whether anything changed.
 
@@ -191,17 +222,12 @@ def set_role(swarm: Swarm, target: Node, role: str, say: Callable[[str], None], 
     Raises:
         SwarmError: the managers cannot do without it, or it did not become what it should within ``seconds``.
     """
-    if target.role == role and target.votes == (role == "manager"):
+    if target.is_a(role):
         return False
-    if role == "worker" and (problem := quorum_without(nodes(swarm), target)):
-        raise SwarmError(f"{problem}; nothing was changed")
-    if role == "worker" and target.id == swarm.node_id:
-        raise SwarmError(f"{target} cannot demote itself; ask another manager")
-    if role == "manager" and target.state != "ready":
-        raise SwarmError(f"{target} is {target.state}: only a node that answers can become a manager")
+    check_role(swarm, target, role)
     if target.role == role:
-        update(swarm, target.id, lambda spec: spec.update(Role="manager"))
-    update(swarm, target.id, lambda spec: spec.update(Role=role))
+        update(swarm, target, lambda spec: spec.update(Role="manager"))
+    update(swarm, target, lambda spec: spec.update(Role=role))
     say(f"{target} becomes a {role}")
     deadline = time.monotonic() + seconds
     while True:
@@ -226,7 +252,7 @@ def remove(swarm: Swarm, target: Node, force: bool) -> None:
         raise SwarmError(
             f"{target} is ready: it must leave first (playbooks/leave.yml -e node={target.name} does all of it)"
         )
-    from docker.errors import APIError
+    from docker.errors import APIError, NotFound
 
     set_role(swarm, target, "worker", lambda dummy: None)
     deadline = time.monotonic() + ROLE_SECONDS
@@ -234,11 +260,16 @@ def remove(swarm: Swarm, target: Node, force: bool) -> None:
         try:
             swarm.api.remove_node(target.id, force=force)
             return
-        except APIError as error:  # its demotion takes a moment
-            if error.status_code == 404:
+        except Exception as error:
+            if isinstance(error, NotFound):
                 return
-            if time.monotonic() > deadline:
-                raise SwarmError(f"{target} was not removed: {error.explanation or error}") from error
+            if not isinstance(error, APIError) and not away(error):
+                raise
+            if time.monotonic() > deadline:  # its demotion takes a moment, and so does an engine that restarts
+                raise SwarmError(
+                    f"{target} was not removed: {getattr(error, 'explanation', None) or error}; look at docker node ls"
+                    " on a manager, and run again when the node is down there"
+                ) from error
         time.sleep(POLL_SECONDS)
 
 

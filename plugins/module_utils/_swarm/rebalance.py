@@ -18,7 +18,7 @@ from typing import Any
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import placement
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import Swarm, SwarmError, patiently
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import Verdict, describe, judge
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.drain import put_service, renew
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.drain import gone, renew, update_service
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.nodes import Node, nodes
 
 POLL_SECONDS = 0.3
@@ -85,6 +85,8 @@ def rebalance(
         load = _load(services, tasks, there)
         (_spread if move.way == "spread" else _single)(swarm, move.service, timeout, alive)
         services, tasks = swarm.services(fleet), swarm.stack_tasks(fleet)
+        if move.service not in services:
+            raise gone(move.service)
         now = _excess(services[move.service], tasks, there)
         better = now < before if move.way == "spread" else _load(services, tasks, there) < load
         if better:
@@ -111,31 +113,31 @@ def _load(services: dict[str, Any], tasks: dict[str, list[dict[str, Any]]], ther
     return sum(number * number for number in totals.values())
 
 
-def _scale(swarm: Swarm, name: str, number: int, unless: int | None = None) -> int:
-    """Set a service's replicas; with ``unless`` only while it has so many. Returns how many it had."""
+def _scale(swarm: Swarm, name: str, number: int, has: int) -> None:
+    """Set a service's replicas, where it still has so many."""
 
-    def put() -> int:
-        service = swarm.api.inspect_service(name)
-        has = placement.replicas(service) or 0
-        if has == number or (unless is not None and has != unless):
-            return has
-        spec = service["Spec"]
+    def put(spec: dict[str, Any]) -> bool:
+        if placement.replicas({"Spec": spec}) != has:
+            return False
         spec["Mode"]["Replicated"]["Replicas"] = number
-        put_service(swarm, service, spec)
-        return has
+        return True
 
-    return patiently(put)
+    update_service(swarm, name, put)
 
 
 def _wait(swarm: Swarm, name: str, stamp: str, timeout: float, alive: Callable[[], None]) -> str:
-    """Until a service has converged; returns what is wrong."""
+    """Until a service has converged; returns what is wrong.
+
+    Raises:
+        SwarmError: it is gone.
+    """
     start = time.monotonic()
     while True:
         alive()
         listed = patiently(lambda: swarm.api.services(filters={"name": name}, status=True))
         service = next((item for item in listed if item["Spec"]["Name"] == name), None)
         if service is None:
-            return f"service {name}: was removed"
+            raise gone(name)
         tasks = swarm.tasks(name)
         waited = time.monotonic() - start
         verdict = judge(service, tasks, stamp, waited)
@@ -150,17 +152,15 @@ def _wait(swarm: Swarm, name: str, stamp: str, timeout: float, alive: Callable[[
 
 
 def _spread(swarm: Swarm, name: str, timeout: float, alive: Callable[[], None]) -> None:
-    had = placement.replicas(swarm.api.inspect_service(name)) or 0
-    stamp = str(swarm.api.inspect_service(name)["UpdatedAt"])
-    _scale(swarm, name, had + 1, unless=had)
+    service = update_service(swarm, name, lambda spec: False)
+    had, stamp = placement.replicas(service) or 0, str(service["UpdatedAt"])
+    _scale(swarm, name, had + 1, has=had)
     try:
         problem = _wait(swarm, name, stamp, timeout, alive)
     finally:  # an autoscaler's word in between is the newer one
-        _scale(swarm, name, had, unless=had + 1)
-    if problem:
+        _scale(swarm, name, had, has=had + 1)
+    if problem := problem or _wait(swarm, name, stamp, timeout, alive):
         raise SwarmError(f"{problem}\nIt has {had} replicas as before; run again when the cause is gone.")
-    if problem := _wait(swarm, name, stamp, timeout, alive):
-        raise SwarmError(problem)
 
 
 def _single(swarm: Swarm, name: str, timeout: float, alive: Callable[[], None]) -> None:
