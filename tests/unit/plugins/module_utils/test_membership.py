@@ -104,7 +104,12 @@ def test_nodes_of_others_are_named() -> None:
         ([], ["w"], {"w": alone()}, ["mcp_managers is empty"]),
         # Its own Swarm is broken.
         (["a"], [], {"a": alone("locked", "Swarm is encrypted")}, ["a: its Swarm is locked: Swarm is encrypted", "docker swarm unlock"]),
-        (["a"], [], {"a": alone("error", "certificate expired")}, ["a: its Swarm is error: certificate expired", "docker swarm leave --force makes it forget the Swarm"]),
+        (
+            ["a"],
+            [],
+            {"a": alone("error", "certificate expired")},
+            ["a: its Swarm is error: certificate expired", "docker swarm leave --force makes it forget the Swarm"],
+        ),
         (
             ["a"],
             ["w"],

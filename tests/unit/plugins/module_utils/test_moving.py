@@ -92,10 +92,11 @@ def test_what_does_not_start_elsewhere_stays(swarm: Any, before: str) -> None:
     assert (availability(swarm), swarm.api.on("time")) == (before, ["b"])
 
 
-def test_what_no_other_node_takes_is_told_once_with_its_error(swarm: Any) -> None:
+@pytest.mark.parametrize("seconds", [30, 10.2])  # the time is over when it is known
+def test_what_no_other_node_takes_is_told_once_with_its_error(swarm: Any, seconds: float) -> None:
     swarm.api.serve("time", "b")
     swarm.api.broken["time"] = "insufficient resources on 2 nodes"
-    assert refused(lambda: emptied(swarm)) == [
+    assert refused(lambda: drain(swarm, swarm.node("b"), False, seconds, lambda dummy: None)) == [
         "service mcp_time: no node can run it",
         "  task t1-time on no node: pending",
         "  error: insufficient resources on 2 nodes",
@@ -117,17 +118,23 @@ def test_a_lock_that_is_lost_gives_the_drain_up(swarm: Any) -> None:
 
 
 def test_what_does_not_come_up_in_time_is_told_with_its_cause(swarm: Any) -> None:
-    swarm.api.serve("many", "a b", replicas=2)
+    swarm.api.serve("many", "a b b", replicas=3)
     swarm.api.broken["many"] = "no suitable node (insufficient memory on 2 nodes)"
+
+    def one_finds_room() -> None:
+        swarm.api.broken.clear()
+        swarm.api._start(swarm.api.live["mcp_many"], "id-c")
+
+    swarm.api.clock.then = [(swarm.api.clock.now + 5, one_finds_room)]
     said: list[str] = []
     assert refused(lambda: emptied(swarm, said)) == [
-        "service mcp_many: 1/2 replicas run elsewhere",
-        "  task t2-many on no node: pending",
+        "service mcp_many: 2/3 replicas run elsewhere",
+        "  task t4-many on no node: pending",
         "  error: no suitable node (insufficient memory on 2 nodes)",
-        f"{NODE}: elsewhere: mcp_many 1/2; the time is over, the node stays drained. Run again to wait longer, or bring it back:"
+        f"{NODE}: elsewhere: mcp_many 2/3; the time is over, the node stays drained. Run again to wait longer, or bring it back:"
         " playbooks/drain.yml -e node=b -e state=active",
     ]
-    assert said == [f"{NODE}: elsewhere: mcp_many 1/2"]
+    assert said == [f"{NODE}: elsewhere: mcp_many 1/3", f"{NODE}: elsewhere: mcp_many 2/3"]
     assert availability(swarm) == "drain"
 
 
@@ -201,7 +208,10 @@ def test_what_the_scheduler_puts_no_better_is_left(swarm: Any) -> None:
     swarm.api._emptiest = lambda service: "id-a"
     said: list[str] = []
     assert even(swarm, said).left == {"mcp_many": "Swarm put it no better (a 2, b 1, c 0)"}
-    assert said[-1] == "mcp_many: Swarm put it no better (a 2, b 1, c 0); left as it is"
+    assert said == [
+        "mcp_many: one replica from a to c (a 2, b 1, c 0)",
+        "mcp_many: Swarm put it no better (a 2, b 1, c 0); left as it is",
+    ]
 
 
 def test_a_replica_that_does_not_start_is_taken_back(swarm: Any) -> None:
