@@ -5,7 +5,8 @@
 
 Fails with each message of the source that the document lacks, each of the document that the source does not have, and
 each that no test names by words which no other message has, but for those that ``UNTESTED`` admits to. In the document
-a message is the first cell of a table's row, in backticks; what varies is written ``<so>``.
+a message is the first cell of a table's row, in backticks; what varies is written ``<so>``. Findings of the preflight
+are written as they are shown: what was seen, an arrow, and what to do.
 """
 
 from __future__ import annotations
@@ -31,13 +32,22 @@ SOURCES = (
     "plugins/plugin_utils/_hooks.py",
     "plugins/plugin_utils/_progress.py",
     "plugins/plugin_utils/_trial.py",
+    "plugins/filter/preflight_report.py",
+    "plugins/modules/node_preflight.py",
+    "plugins/module_utils/_node/*.py",
+    "plugins/action/node_preflight.py",
+    "plugins/modules/lambda_*.py",
+    "plugins/module_utils/_lambda/*.py",
+    "plugins/inventory/lambda_cloud.py",
 )
 TESTS = ("tests/**/*.py", "molecule/*/tests/*.py")
 # What is called with a message: exceptions by the ends of their names, and what shows progress or collects problems.
-RAISED = re.compile(r"(Error|Failed|Manager|Fail|NotUp)$")
+RAISED = re.compile(r"(Error|Failed|Manager|Fail|NotUp|Stuck|InvalidKey|Unavailable|InsufficientCapacity)$")
 SHOWN = ("fail_json", "say", "warn")
-COLLECTED = ("errors", "problems", "lines", "parts", "reports", "words")
+COLLECTED = ("errors", "problems", "lines", "parts", "reports", "words", "wrong")
+ASSIGNED = ("msg", "recovered", "next_step", "told")
 KEYS = ("msg", "problem")
+ARROW = " → "
 VARIES = "\0"
 # Beginnings of messages that no test names yet, for what varies ``<>``. Only ever shorter: one that has a test, or that
 # nothing says any more, is wrong here.
@@ -102,7 +112,7 @@ def _said(node: ast.AST) -> Iterator[ast.expr]:
         yield from node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
     elif isinstance(node, ast.Dict):
         yield from (v for k, v in zip(node.keys, node.values, strict=True) if k and template(k) in KEYS)
-    elif isinstance(node, ast.Assign) and any(_name(target) in ("msg", "recovered") for target in node.targets):
+    elif isinstance(node, ast.Assign) and any(_name(target) in ASSIGNED for target in node.targets):
         yield node.value
 
 
@@ -129,23 +139,48 @@ def _strings(node: ast.expr) -> Iterator[tuple[int, str]]:
         yield from _strings(child)
 
 
+def _either(node: ast.expr) -> list[str]:
+    """What an expression says, both of a choice."""
+    if isinstance(node, ast.IfExp):
+        return [*_either(node.body), *_either(node.orelse)]
+    return [template(node) or VARIES]
+
+
+def _findings(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """The findings that a module makes: what was seen, and what to do; a name is what it stood for last."""
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        nodes = sorted((n for n in ast.walk(function) if isinstance(n, ast.stmt)), key=lambda n: n.lineno)
+        stands: dict[str, ast.expr] = {}
+        for node in nodes:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                stands[node.targets[0].id] = node.value
+            if isinstance(node, (ast.FunctionDef, ast.If, ast.For, ast.With, ast.Try)):
+                continue  # the statements in it come by themselves
+            for call in ast.walk(node):
+                if isinstance(call, ast.Call) and _name(call.func) == "Finding":
+                    seen, fix = (_either(stands.get(_name(e), e)) for e in call.args[2:4])
+                    yield from ((call.lineno, f"{s}{ARROW}{f}") for s in seen for f in fix)
+
+
 def messages() -> list[Message]:
     """Those of the source, in order."""
     found: dict[str, Message] = {}
     for pattern in SOURCES:
         for path in sorted(ROOT.glob(pattern)):
-            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-                for expression in _said(node):
-                    for line, text in _strings(expression):
-                        text = re.sub(r"\s+", " ", text).strip()
-                        if len(re.findall(r"[^\W\d]{2,}", text)) + (VARIES in text) >= SENTENCE:
-                            found.setdefault(text, Message(f"{path.relative_to(ROOT)}:{line}", text))
+            tree = ast.parse(path.read_text("utf-8"))
+            said = [each for node in ast.walk(tree) for expression in _said(node) for each in _strings(expression)]
+            for line, text in [*said, *_findings(tree)]:
+                text = re.sub(r"\s+", " ", text).strip()
+                if len(re.findall(r"[^\W\d]{2,}", text)) + (VARIES in text) >= SENTENCE:
+                    found.setdefault(text, Message(f"{path.relative_to(ROOT)}:{line}", text))
     return list(found.values())
 
 
 def documented(text: str) -> list[str]:
     """Messages of the document, in order."""
-    return re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)
+    return [cell.replace("\\|", "|") for cell in re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)]
 
 
 def test_strings() -> str:

@@ -161,7 +161,7 @@ def _ports(text: str | None) -> list[int]:
     except ValueError:
         raise ValueError(f"ports: {text!r}: write one port (443) or a range (8000-8100)") from None
     if not 1 <= ports[0] <= ports[1] <= LAST_PORT:
-        raise ValueError(f"ports: {text!r}: from 1 to {LAST_PORT}, the smaller first")
+        raise ValueError(f"ports: {text!r}: give ports from 1 to {LAST_PORT}, the smaller first")
     return ports
 
 

@@ -387,7 +387,7 @@ class Manager:
     def _give_up(self, instance: Instance, launched: bool) -> str:
         """What becomes of an instance that did not come up, and what to do."""
         if instance["status"] not in ("booting", "unhealthy"):
-            return "run again: another one is launched"
+            return "it costs nothing; launch another one (state: present)"
         wish = self.params["stuck"]
         never_used = self.params["state"] == "present"
         if not never_used or wish == "keep" or (wish == "auto" and not launched):

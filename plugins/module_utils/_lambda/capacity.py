@@ -97,12 +97,12 @@ def check_wish(wish: Wish, types: Mapping[str, Mapping[str, Any]], regions: Coll
     wrong: list[str] = []
     if not wish.types:
         wrong.append(f"instance_types: is empty; name at least one of: {_types(types)}")
-    if unknown := [name for name in wish.types if name not in types]:
-        wrong.append(f"instance_types: there is no {', '.join(unknown)}; there are: {_types(types)}")
+    if no_types := [name for name in wish.types if name not in types]:
+        wrong.append(f"instance_types: there is no {', '.join(no_types)}; there are: {_types(types)}")
     if unknown := [name for name in wish.regions if name not in regions]:
         wrong.append(f"regions: there is no {', '.join(unknown)}; there are: {', '.join(sorted(regions))}")
-    if wish.max_price is not None and not unknown:
-        known = [int(types[name]["instance_type"]["price_cents_per_hour"]) for name in wish.types if name in types]
+    if wish.max_price is not None and not no_types:
+        known = [int(types[name]["instance_type"]["price_cents_per_hour"]) for name in wish.types]
         if known and min(known) > wish.max_price:
             wrong.append(
                 f"max_price_cents_per_hour: {wish.max_price}: the cheapest of instance_types costs {min(known)};"

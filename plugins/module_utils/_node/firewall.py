@@ -86,11 +86,16 @@ class Firewall:
         self._disarm()
         with suppress(FileNotFoundError):
             os.unlink(self._reverted)
-        self._arm(seconds)
-        code, said = _run("nft", "--file", self.next)
-        if code != 0:
-            self._disarm()
-            raise FirewallError(f"nft cannot load the rules; those before go on:\n{said.strip()}")
+        try:
+            self._arm(seconds)
+            code, said = _run("nft", "--file", self.next)
+            if code != 0:
+                self._disarm()
+                raise FirewallError(f"nft cannot load the rules; those before go on:\n{said.strip()}")
+        except FirewallError:  # nothing is on trial: a confirmation finds nothing to keep
+            os.unlink(self.next)
+            os.unlink(self.back)
+            raise
 
     def confirm(self) -> None:
         """Keep the rules on trial.

@@ -89,7 +89,7 @@ def _system(machine: Machine, wanted: Wanted) -> Iterator[Finding]:
         seen = f"{machine.distribution} {machine.version}".strip() or "unknown"
         yield Finding("error", "os", seen, f"MCP Swarm runs on {names}: install one of them, or name another machine")
     if machine.architecture not in wanted.architectures:
-        fix = f"MCP Swarm runs on {' and '.join(wanted.architectures)}"
+        fix = f"MCP Swarm runs on {' and '.join(wanted.architectures)}: name another machine"
         yield Finding("error", "architecture", machine.architecture, fix)
     if machine.user != "root":
         fix = "run as root, or give the login user sudo and set ansible_become: true"
@@ -141,7 +141,8 @@ def _memory(machine: Machine, wanted: Wanted) -> Iterator[Finding]:
     # A machine sold with N GB shows some less.
     if machine.memory < wanted.memory_mb * MB * 0.9:
         seen = f"{machine.memory // MB} MB"
-        yield Finding("error", "memory", seen, f"at least {wanted.memory_mb} MB are needed (preflight_memory_mb)")
+        fix = f"at least {wanted.memory_mb} MB are needed: take a larger machine, or lower preflight_memory_mb"
+        yield Finding("error", "memory", seen, fix)
 
 
 def _disks(machine: Machine, wanted: Wanted) -> Iterator[Finding]:
@@ -257,12 +258,12 @@ def check_reach(silent: Mapping[str, str], asked: Sequence[Mapping[str, Any]]) -
         reason = silent.get(each["url"])
         if reason is None:
             continue
-        fix = f"{each['why']}: open the way to it, or name the site's proxy or mirror ({each['option']})"
-        if "CERTIFICATE_VERIFY_FAILED" in reason:
-            fix = (
-                "its certificate is not trusted here: put the site's authority below"
-                " /usr/local/share/ca-certificates and run update-ca-certificates"
-            )
+        fix = (
+            "its certificate is not trusted here: put the site's authority below"
+            " /usr/local/share/ca-certificates and run update-ca-certificates"
+            if "CERTIFICATE_VERIFY_FAILED" in reason
+            else f"{each['why']}: open the way to it, or name the site's proxy or mirror ({each['option']})"
+        )
         yield Finding(each["level"], "reach", f"{each['url']}: {reason}", fix)
 
 

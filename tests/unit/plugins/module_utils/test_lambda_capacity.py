@@ -99,4 +99,20 @@ def test_no_room_names_what_was_tried_and_what_is_to_be_had() -> None:
 
 def test_no_room_anywhere_says_so() -> None:
     said = str(sold_out(Wish(["huge"]), [], types(), 90))
-    assert "no capacity for huge in any region; waited 90 s; nothing of Lambda's is available now; wait" in said
+    assert "no capacity for huge in any region; waited 90 s; nothing of Lambda's is available now;" in said
+    assert said.endswith("now; wait for capacity with capacity_timeout")
+
+
+def test_a_long_list_is_cut() -> None:
+    market = types(small=[f"r{number:02}" for number in range(14)])
+    said = str(sold_out(Wish(["huge"]), [], market, 0))
+    assert "small in r11 ($0.75/h) and 2 more; add one of these" in said
+    assert "r12" not in said
+
+
+def test_a_price_is_told_beside_a_region_that_is_none() -> None:
+    with pytest.raises(LambdaError, match="there is no us-easy-1;.*the cheapest of instance_types costs 249"):
+        check_wish(Wish(["large"], ["us-easy-1"], 100), MARKET, REGIONS)
+    with pytest.raises(LambdaError) as raised:  # who knows what the other would cost
+        check_wish(Wish(["large", "smal"], (), 100), MARKET, REGIONS)
+    assert "cheapest" not in str(raised.value)

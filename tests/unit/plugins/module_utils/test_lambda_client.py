@@ -8,11 +8,14 @@ from __future__ import annotations
 import email.utils
 import itertools
 import socket
+import ssl
 import time
 from typing import Any
+from urllib.error import URLError
 
 import pytest
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda import client as client_code
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda import errors
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.client import LambdaCloud
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.errors import LambdaError
@@ -48,6 +51,9 @@ def test_what_can_be_no_key_is_refused_without_showing_it(key: str) -> None:
     with pytest.raises(errors.InvalidKey) as raised:
         LambdaCloud(key)
     assert key not in str(raised.value)
+    assert "the API key holds a space, a line break or another character that no key has; make a key at" in str(
+        raised.value
+    )
 
 
 def test_a_key_from_a_file_may_end_its_line(cloud: Any) -> None:
@@ -58,7 +64,7 @@ def test_a_key_from_a_file_may_end_its_line(cloud: Any) -> None:
     ("url", "said"),
     [
         ("http://cloud.lambda.ai/api/v1", "in the clear; use https"),
-        ("cloud.lambda.ai", "is no address"),
+        ("cloud.lambda.ai", "api_url: 'cloud.lambda.ai' is no address of an API; leave it out, or write it like https"),
         ("https://user@cloud.lambda.ai", "is no address"),
         ("ftp://cloud.lambda.ai", "is no address"),
     ],
@@ -75,12 +81,12 @@ def test_the_key_goes_to_no_such_address(url: str, said: str) -> None:
         (403, "global/invalid-address", errors.InvalidBillingAddress, "correct the billing address"),
         (400, "global/quota-exceeded", errors.QuotaExceeded, "terminate what idles"),
         (400, "global/invalid-parameters", errors.InvalidParameters, "correct what the message names"),
-        (400, "global/duplicate", errors.Duplicate, "choose another name"),
+        (400, "global/duplicate", errors.Duplicate, "choose another name, or remove the other one first"),
         (404, "global/object-does-not-exist", errors.NotFound, "correct the name or id"),
         (400, "instance-operations/launch/insufficient-capacity", errors.InsufficientCapacity, "try other regions"),
-        (400, "instance-operations/launch/file-system-in-wrong-region", errors.FileSystemElsewhere, "in the region of"),
+        (400, "instance-operations/launch/file-system-in-wrong-region", errors.FileSystemElsewhere, "launch in the region of"),
         (400, "firewall-rulesets/firewall-ruleset-in-use", errors.InUse, "terminate the instances that use it"),
-        (400, "provider/unknown", errors.UpstreamRefused, "another region"),
+        (400, "provider/unknown", errors.UpstreamRefused, "try again shortly, or another region"),
         (418, "global/something-new", errors.Refused, "correct what the message names"),
     ],
 )
@@ -89,8 +95,7 @@ def test_each_code_has_a_next_step_and_is_asked_once(cloud: Any, status: int, co
     with pytest.raises(kind) as raised:
         cloud.client().instance_types()
     said = str(raised.value)
-    assert f"GET /instance-types: HTTP {status} {code}: No." in said
-    assert step in said
+    assert said.startswith(f"Lambda Cloud: GET /instance-types: HTTP {status} {code}: No. Try again; {step}")
     assert raised.value.code == code
     assert len(cloud.requests) == 1
 
@@ -205,6 +210,23 @@ def test_an_address_where_nobody_listens_is_named(cloud: Any) -> None:
         with pytest.raises(errors.Unavailable, match=f"{url} does not answer: .*refused") as raised:
             client.launch(BODY)
     assert not raised.value.sent
+
+
+def test_a_certificate_that_is_not_trusted_here_is_named(cloud: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def refuse(url: str, **dummy: Any) -> None:
+        asked.append(url)
+        raise URLError(ssl.SSLCertVerificationError(1, "certificate verify failed: self-signed certificate in chain"))
+
+    monkeypatch.setattr(client_code, "open_url", refuse)
+    with pytest.raises(LambdaError) as raised:
+        cloud.client().instances()
+    assert not isinstance(raised.value, errors.Unavailable)
+    assert str(raised.value).endswith(
+        "its certificate is not trusted here: set SSL_CERT_FILE to the site's CA bundle where a proxy inspects TLS"
+    )
+    assert len(asked) == 1, "it is trusted no more the second time"
 
 
 def test_the_key_follows_no_redirection(cloud: Any) -> None:

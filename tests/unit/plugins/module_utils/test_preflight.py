@@ -28,6 +28,7 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node.prefligh
     check_mtu,
     check_reach,
 )
+from ansible_collections.sophia_ai.mcp_swarm.plugins.modules import node_preflight
 
 FIT = Machine(
     user="root",
@@ -62,7 +63,7 @@ NETWORKS = [*WANTED.networks, {"name": "mcp_backend", "subnet": "10.98.2.0/24", 
 
 
 def lines(machine: Machine, wanted: Wanted = WANTED) -> list[str]:
-    return [f"{each.level} {each.key}: {each.value} -> {each.fix}" for each in check(machine, wanted)]
+    return [f"{each.level} {each.key}: {each.value} → {each.fix}" for each in check(machine, wanted)]
 
 
 def features(**missing: bool | None) -> dict[str, bool | None]:
@@ -75,55 +76,68 @@ def test_a_fit_machine_has_nothing_to_say() -> None:
 
 
 CASES = [
-    ({"version": "11"}, WANTED, "error os: Debian 11 -> MCP Swarm runs on Debian 12 or 13; Ubuntu 22.04"),
+    (
+        {"version": "11"},
+        WANTED,
+        "error os: Debian 11 → MCP Swarm runs on Debian 12 or 13; Ubuntu 22.04: install one of them, or name another machine",
+    ),
+    ({"distribution": "", "version": ""}, WANTED, "error os: unknown → MCP Swarm runs on"),
     ({"distribution": "Fedora", "version": "41"}, WANTED, "error os: Fedora 41"),
-    ({"architecture": "riscv64"}, WANTED, "error architecture: riscv64 -> MCP Swarm runs on x86_64"),
-    ({"user": "1000"}, WANTED, "error user: tasks run as user 1000, not as root -> run as root, or give"),
+    ({"architecture": "riscv64"}, WANTED, "error architecture: riscv64 → MCP Swarm runs on x86_64: name another machine"),
+    ({"user": "1000"}, WANTED, "error user: tasks run as user 1000, not as root → run as root, or give"),
     ({"features": features(overlay=False)}, WANTED, "error kernel overlay: 6.1.0 has none: the engine cannot store images"),
     ({"features": features(vxlan=False)}, WANTED, "error kernel vxlan: 6.1.0 has none: Swarm has no networks"),
     ({"features": features(bridge_netfilter=False)}, WANTED, "warning kernel bridge_netfilter"),
-    ({"features": features(ipvs=False)}, WANTED, "note kernel ipvs: 6.1.0 has none: Swarm's virtual addresses and ingress ports do not work here -> nothing"),
+    ({"features": features(ipvs=False)}, WANTED, "note kernel ipvs: 6.1.0 has none: Swarm's virtual addresses and ingress ports do not work here → nothing"),
     ({"features": features(nf_tables=False)}, replace(WANTED, firewall=True), "error kernel nf_tables: 6.1.0 has none: the firewall cannot be loaded"),
     (
         {"features": features(esp=False)},
         replace(WANTED, networks=[{**WANTED.networks[0], "encrypted": True}]),
         "error kernel esp: 6.1.0 has none: encrypted overlay networks carry nothing",
     ),
-    ({"cgroup": 1}, WANTED, "note cgroup: version 1"),
-    ({"controllers": frozenset({"cpu", "pids"})}, WANTED, "error cgroup: no controller memory -> limits of containers need them"),
-    ({"clock_synchronised": False}, WANTED, "warning clock: nothing synchronises it -> set the clock"),
-    ({"clock_synchronised": False}, replace(WANTED, time_sync=True), "note clock: nothing synchronises it -> node_baseline"),
+    ({"cgroup": 1}, WANTED, "note cgroup: version 1 → boot with systemd.unified_cgroup_hierarchy=1 when convenient"),
+    ({"controllers": frozenset({"cpu", "pids"})}, WANTED, "error cgroup: no controller memory → limits of containers need them"),
+    ({"clock_synchronised": False}, WANTED, "warning clock: nothing synchronises it → set the clock"),
+    ({"clock_synchronised": False}, replace(WANTED, time_sync=True), "note clock: nothing synchronises it → node_baseline"),
     ({"clock": 1020.0}, WANTED, "warning clock: 20 s ahead of the controller's"),
-    ({"clock": 400.0}, WANTED, "error clock: 600 s behind the controller's -> set the clock"),
-    ({"memory": 1024 * MB}, WANTED, "error memory: 1024 MB -> at least 2048 MB are needed"),
+    ({"clock": 400.0}, WANTED, "error clock: 600 s behind the controller's → set the clock"),
+    (
+        {"memory": 1024 * MB},
+        WANTED,
+        "error memory: 1024 MB → at least 2048 MB are needed: take a larger machine, or lower preflight_memory_mb",
+    ),
     (
         {"disks": {"/var/lib/docker": Disk("/var/lib/docker", 3 * GB, 100 * GB, 900, 1000)}},
         WANTED,
-        "error disk: /var/lib/docker: 3.0 GB free of 100 -> images need 5 GB: free some",
+        "error disk: /var/lib/docker: 3.0 GB free of 100 → images need 5 GB: free some",
     ),
-    ({"disks": {"/var/lib/docker": Disk("/var/lib/docker", 9 * GB, 100 * GB, 10, 1000)}}, WANTED, "error disk: /var/lib/docker: 10 of 1000 inodes free"),
+    (
+        {"disks": {"/var/lib/docker": Disk("/var/lib/docker", 9 * GB, 100 * GB, 10, 1000)}},
+        WANTED,
+        "error disk: /var/lib/docker: 10 of 1000 inodes free → remove what has very many small files (df -i)",
+    ),
     (
         {"listeners": [Listener("tcp", 443, "nginx", 812)]},
         WANTED,
-        "error port: tcp 443, which the edge needs, is taken by nginx (process 812) -> stop it (ss -lnp | grep :443), or set mcp_fleet.edge.port",
+        "error port: tcp 443, which the edge needs, is taken by nginx (process 812) → stop it (ss -lnp | grep :443), or set mcp_fleet.edge.port",
     ),
     ({"listeners": [Listener("tcp", 443, "", 0)]}, WANTED, "error port: tcp 443, which the edge needs, is taken by something that /proc does not name"),
-    ({"firewalls": ["ufw"]}, replace(WANTED, firewall=True), "warning firewall: ufw is active -> turn ufw off"),
+    ({"firewalls": ["ufw"]}, replace(WANTED, firewall=True), "warning firewall: ufw is active → turn ufw off: node_baseline does its work"),
     ({"addresses": []}, WANTED, "error address: no global IPv4 address"),
     (
         {"addresses": TWO},
         SEVERAL,
-        "warning address: 2 candidates for the Swarm -> of 192.0.2.5 (eth0), 198.51.100.7 (eth1), 192.0.2.5 (eth0) is advertised; set swarm_advertise_addr",
+        "warning address: 2 candidates for the Swarm → of 192.0.2.5 (eth0), 198.51.100.7 (eth1), 192.0.2.5 (eth0) is advertised; set swarm_advertise_addr",
     ),
     (
         {},
         replace(SEVERAL, advertise="203.0.113.9"),
-        "error address: 203.0.113.9 is no address of this node -> set swarm_advertise_addr to one of 192.0.2.5 (eth0)",
+        "error address: 203.0.113.9 is no address of this node → set swarm_advertise_addr to one of 192.0.2.5 (eth0)",
     ),
     (
         {"addresses": [Address("eth0", "10.98.1.4", 16, 1500, True)]},
         WANTED,
-        "error network: mcp_edge 10.98.0.0/22 lies in 10.98.1.4/16 of eth0 -> choose another range: mcp_fleet.networks.edge",
+        "error network: mcp_edge 10.98.0.0/22 lies in 10.98.1.4/16 of eth0 → choose another range: mcp_fleet.networks.edge",
     ),
     ({"addresses": [Address("eth0", "10.98.1.4", 24, 1500, True)]}, WANTED, "error network: mcp_edge 10.98.0.0/22 holds 10.98.1.4/24 of eth0"),
     ({"addresses": [Address("eth0", "10.98.1.4", 24, 1500, True)]}, POOL, "warning network: mcp_edge 10.98.0.0/22 holds 10.98.1.4/24 of eth0"),
@@ -132,7 +146,7 @@ CASES = [
     (
         {},
         replace(WANTED, networks=NETWORKS),
-        "error network: mcp_backend 10.98.2.0/24 overlaps mcp_edge 10.98.0.0/22 -> choose another range: mcp_fleet.networks.backend or mcp_fleet.networks.edge",
+        "error network: mcp_backend 10.98.2.0/24 overlaps mcp_edge 10.98.0.0/22 → choose another range: mcp_fleet.networks.backend or mcp_fleet.networks.edge",
     ),
     ({}, replace(WANTED, gpus=2), "error driver: no NVIDIA driver is loaded, but mcp_node_gpus is 2"),
     (
@@ -227,7 +241,32 @@ def test_findings_of_silence() -> None:
     assert (mirror.level, mirror.value) == ("error", "http://mirror/: timed out")
     assert mirror.fix == "packages come from there: open the way to it, or name the site's proxy or mirror (sources.list)"
     assert index.level == "warning"
-    assert "update-ca-certificates" in index.fix
+    assert index.fix == (
+        "its certificate is not trusted here: put the site's authority below /usr/local/share/ca-certificates and run"
+        " update-ca-certificates"
+    )
+
+
+@pytest.mark.parametrize("archives", [[], [("http://mirror/debian", "bookworm")]])
+def test_packages_that_are_missing_come_from_an_archive(
+    monkeypatch: pytest.MonkeyPatch, archives: list[tuple[str, str]]
+) -> None:
+    monkeypatch.setattr(look, "apt_settings", dict)
+    monkeypatch.setattr(look, "apt_sources", lambda: archives)
+    monkeypatch.setattr(look, "reach_all", lambda urls, **dummy: dict.fromkeys(urls, "timed out"))
+    params = {"packages": ["docker.io|docker-ce", "iptables"], "images": [], "reach": []}
+    found = node_preflight.missing_answers(params, replace(FIT, packages=frozenset({"docker-ce"})))
+    assert [(each.level, each.key, each.value, each.fix) for each in found] == [
+        (
+            ("error", "reach", "http://mirror/debian/dists/bookworm/InRelease: timed out",
+             "packages are missing, and come from there: open the way to it, or name the site's proxy or mirror"
+             " (/etc/apt/sources.list.d)")
+            if archives
+            else ("error", "reach", "apt knows no archive",
+                  "name the distribution's archive in /etc/apt/sources.list.d: packages are missing")
+        )
+    ]  # fmt: skip
+    assert node_preflight.missing_answers(params, replace(FIT, packages=frozenset({"docker-ce", "iptables"}))) == []
 
 
 # -- reading a machine -------------------------------------------------------------------------
@@ -330,6 +369,7 @@ def test_what_only_shows_together() -> None:
     assert said["errors"] == 0
     assert "a, b are all called x" in said["text"]
     assert "private: a at 10.0.0.1; public: b at 8.8.8.8" in said["text"]
+    assert "→ set swarm_advertise_addr of each to addresses of one network: a Swarm does not cross a NAT" in said["text"]
 
 
 def test_a_node_that_said_nothing_is_no_fault_of_the_others() -> None:

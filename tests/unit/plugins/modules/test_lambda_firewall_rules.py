@@ -97,8 +97,8 @@ def test_nobody_locks_themselves_out(cloud: Any, firewall: Any, rules: list[dict
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
-        ({"ports": "443-80"}, "rules[1].ports: '443-80': from 1 to 65535, the smaller first"),
-        ({"ports": "0"}, "rules[1].ports: '0': from 1 to 65535"),
+        ({"ports": "443-80"}, "no rule was changed: rules[1].ports: '443-80': give ports from 1 to 65535, the smaller first"),
+        ({"ports": "0"}, "rules[1].ports: '0': give ports from 1 to 65535"),
         ({"ports": "https"}, "rules[1].ports: 'https': write one port (443) or a range (8000-8100)"),
         ({}, "rules[1].ports: None: write one port"),
         ({"protocol": "icmp", "ports": "1"}, "rules[1].ports: '1': icmp has no ports"),
@@ -121,8 +121,19 @@ def test_a_region_that_does_not_exist_is_said_with_those_that_do(firewall: Any) 
     assert "region: there is no us-easy-1; there are: asia-northeast-1" in firewall(name="w", region="us-easy-1")["msg"]
 
 
+def test_two_rulesets_of_one_name_are_never_guessed_between(cloud: Any, firewall: Any) -> None:
+    ids = []
+    for number in ("1", "2"):
+        made = cloud.create_firewall_ruleset({"name": f"w{number}", "region": "us-east-1", "rules": []})
+        cloud.rulesets[made["id"]]["name"] = "w"
+        ids.append(made["id"])
+    said = firewall(name="w", region="us-east-1")["msg"]
+    assert said == f"name: w: 2 rulesets of us-east-1 are called so: {ids[0]}, {ids[1]}; keep one of them"
+    assert all(one["rules"] == [] for one in cloud.rulesets.values())
+
+
 def test_where_the_firewall_is_not_in_force_it_is_said(firewall: Any) -> None:
-    assert "is not in force there" in str(firewall(name="w", region="us-south-1")["warnings"])
+    assert "Lambda's firewall is not in force there; let the nodes' own do it" in str(firewall(name="w", region="us-south-1")["warnings"])
 
 
 def test_the_global_rules_cannot_be_removed(firewall: Any) -> None:

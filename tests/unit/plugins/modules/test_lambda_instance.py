@@ -200,6 +200,7 @@ def test_what_does_not_exist_is_said_before_anything_is_paid_for(
 
 def test_all_that_is_wrong_is_said_at_once(refused: Any) -> None:
     said = refused(instance_types=["x"], regions=["y"], ssh_key="z")
+    assert said.startswith("mcp-1: nothing was launched: instance_types: there is no x;")
     assert all(key in said for key in ("instance_types:", "regions:", "ssh_key:"))
 
 
@@ -304,7 +305,8 @@ def test_one_of_an_earlier_run_is_kept_unless_told(
 def test_one_that_becomes_ill_while_it_boots_is_given_back(cloud: Any, refused: Any) -> None:
     cloud.world.fates["mcp-1"] = "unhealthy"
     said = refused()
-    assert "became unhealthy" in said
+    assert "became unhealthy after" in said
+    assert "s, and was never active; it was terminated" in said
     assert "it was terminated" in said
     assert cloud.statuses() == {"mcp-1": "terminated"}
 
@@ -314,7 +316,9 @@ def test_one_that_ends_while_it_boots_is_launched_by_the_next_run(
     cloud: Any, refused: Any, instance: Any, fate: str
 ) -> None:
     cloud.world.fates["mcp-1"] = fate
-    assert f"became {fate}" in refused()
+    said = refused()
+    assert f"became {fate} after" in said
+    assert said.endswith("and was never active; it costs nothing; launch another one (state: present)")
     cloud.world.fates.clear()
     assert instance()["launched"]
 
@@ -323,8 +327,8 @@ def test_one_that_cannot_be_given_back_is_said_to_cost(cloud: Any, refused: Any)
     cloud.world.fates["mcp-1"] = "stuck"
     cloud.fault(path="/instance-operations/terminate", status=400, code="global/invalid-parameters", message="Not now.")
     said = refused(wait_timeout=20)
-    assert "terminating it failed" in said
-    assert "Lambda's dashboard" in said
+    assert "and terminating it failed: Lambda Cloud: POST /instance-operations/terminate: HTTP 400" in said
+    assert said.endswith("terminate it in Lambda's dashboard, it may cost")
 
 
 # Answers that are lost
@@ -447,6 +451,15 @@ def test_with_it_it_is(cloud: Any, instance: Any, by: str) -> None:
     assert cloud.statuses() == {"mcp-1": "terminated", "mcp-2": "active"}
     again = instance(**params)
     assert (again["changed"], again["instance"]) == (False, {})
+
+
+def test_one_that_does_not_end_may_still_cost(cloud: Any, refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = cloud.add("mcp-1")
+    monkeypatch.setattr(cloud, "_look", dict)
+    said = refused(state="absent", confirm="mcp-1", wait_timeout=30)
+    assert said.startswith(f"{one} (mcp-1, gpu_1x_a10 in us-east-1, terminating, $0.75/h) is not gone ")
+    assert said.endswith("s after it was told to end; look at Lambda's dashboard: it may still cost")
+    assert cloud.asked(TERMINATE) == 1
 
 
 def test_an_id_with_another_s_name_is_refused(cloud: Any, refused: Any) -> None:

@@ -67,7 +67,7 @@ def test_it_is_removed_once(cloud: Any, key: Any) -> None:
         ("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n", "this is a private key, which stays where it is"),
         ("AAAAC3mine", "no public key as OpenSSH writes them"),
         ("ssh-ed25519 mine", "no public key as OpenSSH writes them"),
-        ("ssh-rsa AAAA" + "x" * 4096, "4096 at most"),
+        ("ssh-rsa AAAA" + "x" * 4096, "public_key: has 4108 characters; 4096 at most are possible"),
     ],
 )
 def test_what_is_no_public_key_is_sent_nowhere(cloud: Any, key: Any, text: str, said: str) -> None:
