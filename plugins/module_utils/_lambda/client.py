@@ -40,6 +40,7 @@ TIMEOUT_SECONDS = 30
 RETRY_SECONDS = 120
 REQUEST_INTERVAL_SECONDS = 1.0
 LAUNCH_INTERVAL_SECONDS = 12.0
+INTERVALS = {"request": REQUEST_INTERVAL_SECONDS, "launch": LAUNCH_INTERVAL_SECONDS}
 LONGEST_PAUSE_SECONDS = 30.0
 MOST_OF_AN_ANSWER = 16 * 1024 * 1024
 MOST_OF_A_MESSAGE = 300
@@ -200,7 +201,8 @@ class LambdaCloud:
         start = self.clock()
         attempt = 0
         while True:
-            self._keep_to_the_rate(path)
+            kinds = ["request", "launch"] if path == LAUNCH else ["request"]
+            self._keep_to_the_rate(kinds)
             attempt += 1
             try:
                 return self._once(method, path, body)
@@ -213,6 +215,9 @@ class LambdaCloud:
                 failure, pause = error, self._backoff(attempt)
                 if error.sent and not repeatable:
                     raise
+            finally:  # it came before it was answered, and how long before is not known
+                now = self.clock()
+                self._not_before |= {kind: now + INTERVALS[kind] for kind in kinds}
             spent = self.clock() - start
             if spent + pause > self.retry_seconds:
                 failure.args = (f"{failure.args[0]} (asked {attempt} times in {spent:.0f} s)", *failure.args[1:])
@@ -224,15 +229,10 @@ class LambdaCloud:
         """Seconds, longer each time, and not the same for two who began together."""
         return min(2.0**attempt, LONGEST_PAUSE_SECONDS) * random.uniform(0.5, 1.0)
 
-    def _keep_to_the_rate(self, path: str) -> None:
-        kinds = ["request", "launch"] if path == LAUNCH else ["request"]
+    def _keep_to_the_rate(self, kinds: Sequence[str]) -> None:
         pause = max(self._not_before[kind] for kind in kinds) - self.clock()
         if pause > 0:
             self.sleep(pause)
-        now = self.clock()
-        self._not_before["request"] = now + REQUEST_INTERVAL_SECONDS
-        if path == LAUNCH:
-            self._not_before["launch"] = now + LAUNCH_INTERVAL_SECONDS
 
     def _once(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         request = f"{method} {path}"

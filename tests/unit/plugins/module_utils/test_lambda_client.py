@@ -141,6 +141,23 @@ def test_requests_are_a_second_apart_and_launches_twelve(cloud: Any) -> None:
     assert [later - earlier for earlier, later in itertools.pairwise(starts)] == [1.0, 1.0, 11.0]
 
 
+def test_a_slow_answer_brings_the_next_request_no_nearer(cloud: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrived = []
+
+    def slow(url: str, **options: Any) -> Any:
+        cloud.clock.now += 0.7  # on its way
+        arrived.append(cloud.clock.now)
+        return real(url, **options)
+
+    real = client_code.open_url
+    monkeypatch.setattr(client_code, "open_url", slow)
+    client = cloud.client()
+    client.instances()
+    monkeypatch.setattr(client_code, "open_url", lambda url, **options: arrived.append(cloud.clock.now) or real(url, **options))
+    client.instances()
+    assert arrived[1] - arrived[0] >= 1
+
+
 def test_the_real_clock_keeps_within_the_rates_of_a_strict_api(cloud: Any) -> None:
     cloud.world.request_seconds = 1.0
     client = LambdaCloud(cloud.key, cloud.url)
