@@ -81,8 +81,9 @@ def changed(output: str) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def nodes(cluster: Cluster) -> Nodes:
-    return Nodes(cluster)
+def nodes(cluster: Cluster) -> Iterator[Nodes]:
+    yield Nodes(cluster)
+    assert cluster.play("rebalance.yml").code == 0
 
 
 @pytest.fixture
