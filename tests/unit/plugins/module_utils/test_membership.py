@@ -81,7 +81,7 @@ def test_nodes_of_others_are_named() -> None:
             ["a", "b"],
             [],
             {"a": manager("a", AB[:1]), "b": manager("b", AB[1:], "s2")},
-            ["a: in the Swarm s1", "b: in the Swarm s2", "docker swarm leave --force"],
+            ["The inventory's hosts are in different Swarms:", "a: in the Swarm s1", "b: in the Swarm s2", "docker swarm leave --force"],
         ),
         # A worker of another one.
         (
@@ -104,6 +104,7 @@ def test_nodes_of_others_are_named() -> None:
         ([], ["w"], {"w": alone()}, ["mcp_managers is empty"]),
         # Its own Swarm is broken.
         (["a"], [], {"a": alone("locked", "Swarm is encrypted")}, ["a: its Swarm is locked: Swarm is encrypted", "docker swarm unlock"]),
+        (["a"], [], {"a": alone("pending", "no leader")}, ["its Swarm is pending: no leader; it waits for its managers; look at journalctl"]),
         (["a"], [], {"a": alone("error", "certificate expired")}, ["a: its Swarm is error: certificate expired", "journalctl"]),
     ],
 )  # fmt: skip
