@@ -27,6 +27,8 @@ MARK = "# MCP Swarm: registry"
 # What a registry that is starting, or a node that has just been told of it, says.
 NOT_YET = r"connection refused|no route to host|EOF|connection reset|\b50[234]\b"
 LOOK_SECONDS = 0.5
+# For how long the engine may go on with the /etc/hosts that it read before (5 s: Go's net package, hosts.go).
+HOSTS_SECONDS = 6
 
 
 @dataclass
@@ -82,7 +84,9 @@ class Access:
         """Have the engine log in; empty where it can, else what is wrong. One that is starting is waited for."""
         if not self.username:
             return ""
-        deadline = time.monotonic() + seconds
+        begun = time.monotonic()
+        deadline = begun + seconds
+        known = min(deadline, begun + HOSTS_SECONDS) if self.address else begun
         try:
             registry = Registry("")
         except RegistryError as error:
@@ -91,7 +95,8 @@ class Access:
             said = registry.log_in(self.host, self.username, self.password)
             if not said:
                 return ""
-            if not re.search(NOT_YET, said) or time.monotonic() > deadline:
+            until = deadline if re.search(NOT_YET, said) else known if "no such host" in said else begun
+            if time.monotonic() > until:
                 return f"registry {self.host}: {explain(said)}"
             time.sleep(LOOK_SECONDS)
 

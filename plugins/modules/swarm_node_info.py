@@ -56,6 +56,13 @@ manager:
   description: Whether it is a manager.
   returned: success
   type: bool
+certificate:
+  description:
+    - V(manager) or V(worker), as its certificate says; empty without one.
+    - A node that is demoted gets another certificate after its managers count it no more, and until then starts again
+      as a manager.
+  returned: success
+  type: str
 serves:
   description: Whether it is a manager of a Swarm whose managers have a leader.
   returned: success

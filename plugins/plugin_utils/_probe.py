@@ -197,6 +197,7 @@ class TrialProbe(Probe):
 
     async def run(self) -> tuple[list[Seen], list[str]]:
         """What each of them showed."""
+        self._base = await self._answering()
         gate = asyncio.Semaphore(SIDE_BY_SIDE)
         found = list(await asyncio.gather(*(self._server(server, gate) for server in self._servers)))
         for seen in found:  # where clients look they are not to be found
@@ -206,7 +207,12 @@ class TrialProbe(Probe):
     async def shares(self) -> dict[str, Any]:
         """What the gateway's replicas saw of canaries and of the old replicas beside them, by server."""
         async with self._http(self._headers) as http:
-            known = await self._patiently(lambda: self._servers_known(http))
+
+            async def ask() -> dict[str, dict[str, Any]]:
+                self._base = await self._answering()
+                return await self._servers_known(http)
+
+            known = await self._patiently(ask)
         return {name: (entry.get("canary") or {}).get("seen") for name, entry in known.items()}
 
 

@@ -63,10 +63,11 @@ def test_launch(cloud: Any) -> None:
 
 
 def test_launch_again_changes_nothing(cloud: Any) -> None:
+    before = cloud.requests(LAUNCH)  # one, and those that were too soon after other requests
     output = cloud.play("playbooks/launch.yml")
     assert f"{NODE} was there already" in output
     assert changed(output) == {"0"}
-    assert cloud.requests(LAUNCH) == 1
+    assert cloud.requests(LAUNCH) == before
 
 
 def test_the_inventory_finds_it(cloud: Any) -> None:

@@ -17,26 +17,35 @@ PUBLISHED, HOST_MODE, HOST_NETWORK, PROGRAM, EDGE = 9000, 9001, 9002, 9003, 443
 CLOSED = {"published": PUBLISHED, "host mode": HOST_MODE, "host network": HOST_NETWORK, "program": PROGRAM}
 SWARM = {"managers": 2377, "gossip": 7946}
 PREFIX = "fd95:7::"
+# What listens for IPv6 as well: one that is let in, and one that is not.
+OPEN_6, CLOSED_6 = 80, 9004
 
 
 @pytest.fixture(scope="module", autouse=True)
 def listeners(images: None, outsider: str) -> Iterator[None]:
     """Everything that may listen on a node: containers in each way, and a program."""
     run = "docker run --detach --label probe"
-    sh(FIRST, f"{run} --publish {PUBLISHED}:8000 --name published {IMAGE} {SERVE} 8000")
-    sh(FIRST, f"{run} --publish {EDGE}:8000 --name edge {IMAGE} {SERVE} 8000")
-    sh(FIRST, f"{run} --network host {IMAGE} {SERVE} {HOST_NETWORK}")
     publish = f"--publish mode=host,published={HOST_MODE},target=8000"
-    sh(FIRST, f"docker service create --quiet --detach --name probe --no-resolve-image {publish} --constraint node.hostname=={FIRST} {IMAGE} {SERVE} 8000")
-    sh(FIRST, f"systemd-run --unit probe {SERVE} {PROGRAM}")
-    # A network without IPv6 has it switched off: both get an address of the site's own.
-    for name, number in ((FIRST, 11), (outsider, 66)):
-        sh(name, f"sysctl --quiet net.ipv6.conf.eth0.disable_ipv6=0 && ip address add {PREFIX}{number}/64 dev eth0 nodad")
-    for port in (*CLOSED.values(), EDGE):
-        until(f"port {port} listens", lambda port=port: connects(FIRST, "127.0.0.1", port))
-    yield
-    sh(FIRST, "docker service rm probe; docker rm -f $(docker ps -aq --filter label=probe); systemctl stop probe")
-    sh(FIRST, f"ip address del {PREFIX}11/64 dev eth0")
+    place = f"--no-resolve-image --constraint node.hostname=={FIRST}"
+    units = {"probe": f"{SERVE} {PROGRAM}"} | {f"probe-{port}": f"python3 -m http.server --bind :: {port}" for port in (OPEN_6, CLOSED_6)}
+    try:
+        sh(FIRST, f"{run} --publish {PUBLISHED}:8000 --name published {IMAGE} {SERVE} 8000")
+        sh(FIRST, f"{run} --publish {EDGE}:8000 --name edge {IMAGE} {SERVE} 8000")
+        sh(FIRST, f"{run} --network host {IMAGE} {SERVE} {HOST_NETWORK}")
+        sh(FIRST, f"docker service create --quiet --detach --name probe {place} {publish} {IMAGE} {SERVE} 8000")
+        # A network without IPv6 has it switched off: both get an address of the site's own.
+        for name, number in ((FIRST, 11), (outsider, 66)):
+            sh(name, f"sysctl --quiet net.ipv6.conf.eth0.disable_ipv6=0 && ip address replace {PREFIX}{number}/64 dev eth0 nodad")
+        for unit, command in units.items():
+            sh(FIRST, f"systemd-run --unit {unit} {command}")
+        for port in (*CLOSED.values(), EDGE):
+            until(f"port {port} listens", lambda port=port: connects(FIRST, "127.0.0.1", port), 180)
+        for port in (OPEN_6, CLOSED_6):
+            until(f"port {port} listens", lambda port=port: connects(FIRST, f"{PREFIX}11", port), 180)
+        yield
+    finally:
+        sh(FIRST, "docker service rm probe; docker rm -f $(docker ps -aq --filter label=probe); systemctl stop 'probe*'", check=False)
+        sh(FIRST, f"ip address del {PREFIX}11/64 dev eth0", check=False)
 
 
 @pytest.mark.parametrize("port", [SSH_PORT, EDGE])
@@ -51,8 +60,8 @@ def test_what_should_be_closed_is_closed(outsider: str, port: int) -> None:
 
 
 def test_over_ipv6_too(outsider: str) -> None:
-    assert connects(outsider, f"{PREFIX}11", EDGE)
-    for port in (PUBLISHED, HOST_NETWORK, *SWARM.values()):
+    assert connects(outsider, f"{PREFIX}11", OPEN_6)
+    for port in (CLOSED_6, *SWARM.values()):
         assert connects(FIRST, f"{PREFIX}11", port), port
         assert not connects(outsider, f"{PREFIX}11", port), port
 

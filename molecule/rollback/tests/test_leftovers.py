@@ -37,7 +37,7 @@ def stack(node: Node) -> Iterator[dict[str, Any]]:
 
 
 def options(document: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"name": NAME, "stack": document, "stack_file": FILE, "files": {}, "verify": False, **more}
+    return {"name": NAME, "stack": document, "stack_file": FILE, "verify": False, **more}
 
 
 def releases(node: Node) -> list[str]:

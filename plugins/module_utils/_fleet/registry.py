@@ -86,6 +86,7 @@ import fcntl
 import http.client
 import json
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -93,8 +94,8 @@ import sys
 import time
 from pathlib import Path
 
-REPOSITORIES = Path("{DATA}/docker/registry/v2/repositories")
-BLOBS = Path("{DATA}/docker/registry/v2/blobs")
+STORE = Path("{DATA}/docker/registry/v2")
+REPOSITORIES, BLOBS = STORE / "repositories", STORE / "blobs"
 READ_ONLY = Path("/tmp/read-only")
 START_SECONDS = 60
 
@@ -124,7 +125,7 @@ def serve(read_only):
 
 
 def size():
-    return sum(path.stat().st_size for path in BLOBS.rglob("data"))
+    return sum(path.stat().st_size for path in STORE.rglob("data"))
 
 
 def doomed(keep, fresh_seconds):
@@ -163,15 +164,20 @@ def main():
         status = ask("DELETE", f"/v2/{{repository}}/manifests/{{digest}}")
         if status not in (202, 404):
             sys.exit(f"the registry answered {{status}} to deleting {{repository}}@{{digest}}; look at its log")
+    failed = ""
     try:
         serve(read_only=True)
-        done = subprocess.run(
-            ["docker-registry", "garbage-collect", "{CONFIG}"], capture_output=True, text=True, check=False
-        )
+        # What was being uploaded broke off, now if not before: whoever pushes begins anew.
+        for uploads in list(REPOSITORIES.rglob("_uploads")):
+            shutil.rmtree(uploads)
+        if BLOBS.is_dir():  # it fails where nothing was ever stored
+            collect = ["docker-registry", "garbage-collect", "{CONFIG}"]
+            done = subprocess.run(collect, capture_output=True, text=True, check=False)
+            failed = (done.stdout + done.stderr).strip()[-500:] if done.returncode else ""
     finally:
         serve(read_only=False)
-    if done.returncode:
-        sys.exit(f"the registry's data could not be collected: {{(done.stdout + done.stderr).strip()[-500:]}}")
+    if failed:
+        sys.exit(f"the registry's data could not be collected: {{failed}}")
     print(json.dumps({{"deleted": deleted, "kept": kept, "freed": before - size()}}))
 
 

@@ -75,8 +75,9 @@ class Group:
                 self.failed.setdefault(image, {})[node] = str(line["error"])
             elif node not in here:
                 here.add(node)
-                if line["state"] == "pulled":
-                    total = max(len(self.nodes), len(here))
+                total = max(len(self.nodes), len(here))
+                # Who had it is no news, but that all have it is.
+                if line["state"] == "pulled" or len(here) == len(self.nodes):
                     news.append(f"{len(here)}/{total} nodes have {', '.join(self.images[image])}")
         return news
 

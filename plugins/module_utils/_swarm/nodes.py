@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import copy
 import itertools
 import json
@@ -12,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import (
@@ -211,13 +214,19 @@ def check_role(swarm: Swarm, target: Node, role: str) -> None:
         raise SwarmError(
             f"{target} is {target.state}: only a node that answers can become a manager; bring it back, and run again"
         )
+    if role == "manager" and target.role == "worker" and target.votes:
+        raise SwarmError(
+            f"{target} was lost while it was demoted, and the managers still count it among themselves: take it out"
+            f" (playbooks/leave.yml -e node={target.name}) and let it join again (playbooks/provision.yml)"
+        )
 
 
 def set_role(swarm: Swarm, target: Node, role: str, say: Callable[[str], None], seconds: float = ROLE_SECONDS) -> bool:
     """Promote or demote a node and wait until the managers count it so; returns whether anything changed.
 
     A node that is demoted knows it some seconds after its managers. Lost in between, it comes back as one that still
-    votes; then it is promoted and demoted again, which takes its vote, and must leave and join.
+    votes; then it is promoted and demoted again, which takes its vote, and must leave and join. To make it a manager
+    would end its engine: the others expect what it has no more (etcd-io/raft: "tocommit is out of range").
 
     Raises:
         SwarmError: the managers cannot do without it, or it did not become what it should within ``seconds``.
@@ -291,6 +300,21 @@ def as_dict(one: Node) -> dict[str, Any]:
     }
 
 
+def certified_role(root: Path) -> str:
+    """The role by which a node starts again: its certificate's, ``manager`` or ``worker``; empty without one.
+
+    It is the certificate's organisational unit (Moby's SwarmKit, ``ca/certificates.go``).
+
+    Args:
+        root: where the engine keeps its data.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        text = (root / "swarm" / "certificates" / "swarm-node.crt").read_text("ascii")
+        body = base64.b64decode(text.partition("-----BEGIN CERTIFICATE-----")[2].partition("-----END")[0])
+        return next((role for role in ("manager", "worker") if f"swarm-{role}".encode() in body), "")
+    return ""
+
+
 def look() -> dict[str, Any]:
     """What this host's engine knows of a Swarm; never fails, for a host without one is an answer too.
 
@@ -301,6 +325,7 @@ def look() -> dict[str, Any]:
         "node_id": "",
         "cluster_id": "",
         "manager": False,
+        "certificate": "",
         "serves": False,
         "made": False,
         "address": "",
@@ -319,8 +344,9 @@ def look() -> dict[str, Any]:
         "state": swarm.get("LocalNodeState", "inactive"),
         "node_id": swarm.get("NodeID", ""),
         "cluster_id": cluster.get("ID", ""),
-        "made": (cluster.get("Spec") or {}).get("Labels", {}).get(MADE) == "true",
+        "made": ((cluster.get("Spec") or {}).get("Labels") or {}).get(MADE) == "true",
         "manager": bool(swarm.get("ControlAvailable")),
+        "certificate": certified_role(Path(info.get("DockerRootDir") or "/var/lib/docker")),
         "address": swarm.get("NodeAddr", ""),
         "managers": sorted(m["Addr"] for m in swarm.get("RemoteManagers") or []),
         "problem": swarm.get("Error", ""),

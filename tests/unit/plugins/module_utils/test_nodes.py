@@ -5,10 +5,16 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import nodes as members
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import SwarmError
@@ -224,3 +230,28 @@ def test_an_error_of_our_own_is_not_waited_for(swarm: Any) -> None:
     swarm.api.remove_node = None
     with pytest.raises(TypeError):
         remove(swarm, swarm.node("w"), force=False)
+
+
+def test_one_that_was_lost_while_it_was_demoted_is_not_promoted() -> None:
+    lost = node("b", "worker", "reachable")
+    with pytest.raises(SwarmError, match=r"b \(id-b\) was lost while it was demoted, .*leave.yml -e node=b\) and let it join again"):
+        members.set_role(None, lost, "manager", print)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("role", ["manager", "worker"])
+def test_the_role_of_a_certificate(tmp_path: Path, role: str) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    # As SwarmKit names it: the node, its role, the Swarm.
+    name = [(NameOID.ORGANIZATION_NAME, "c1"), (NameOID.ORGANIZATIONAL_UNIT_NAME, f"swarm-{role}"), (NameOID.COMMON_NAME, "n1")]
+    subject = x509.Name([x509.NameAttribute(oid, value) for oid, value in name])
+    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "swarm-ca")])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key.public_key()).serial_number(1)
+    made = builder.not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1)).sign(key, hashes.SHA256())
+    place = tmp_path / "swarm" / "certificates" / "swarm-node.crt"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    assert members.certified_role(tmp_path) == role
+    place.write_text("no certificate")
+    assert members.certified_role(tmp_path) == ""
+    assert members.certified_role(tmp_path / "nowhere") == ""

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _gate, _hooks, _trial
+from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _gate, _hooks, _probe, _trial
 
 
 def plan(directory: Path) -> dict[str, Any]:
@@ -48,6 +49,30 @@ def test_a_gateway_that_does_not_answer_tells_nothing(tmp_path: Path) -> None:
     answer = _trial.ask(made, asked, 0, {})
     assert answer["line"] == "0/1 operational on trial"
     assert answer["problem"].startswith("server time, on trial: ")
+
+
+def test_replicas_on_trial_are_called_through_an_edge_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    async def ask(self: _probe.TrialProbe, *dummy: Any) -> None:
+        asked.append(self._base)
+
+    async def known(self: _probe.TrialProbe, dummy: Any) -> dict[str, Any]:
+        asked.append(self._base)
+        return {}
+
+    monkeypatch.setattr(_probe.TrialProbe, "_ask", ask)
+    monkeypatch.setattr(_probe.TrialProbe, "_servers_known", known)
+    (tmp_path / "key").write_text("k")
+    made = plan(tmp_path)
+    server = {"name": "time", "kind": "pypi", "replicas": 1, "url": "", "check": None, "latency_target_ms": 1}
+    with socket.create_server(("127.0.0.1", 0)) as edge:
+        there = f"https://127.0.0.1:{edge.getsockname()[1]}"
+        made["edge"]["urls"] = ["https://localhost:1", there]
+        question = _gate.questions(made) | {"servers": [{**server, "upstream": {"dns": "x"}}]}
+        for kind in ("trial", "canary"):
+            _trial.ask(made, question | {"kind": kind}, 0, {})
+    assert asked == [there, there]
 
 
 def test_playbooks_of_hooks_are_looked_for_before_anything_begins(tmp_path: Path) -> None:
