@@ -106,8 +106,9 @@ def decide(
     """
     hosts = [*managers, *workers]
     looks = {host: look for host in hosts if (look := seen.get(host)) and "state" in look}
+    counted = {node["id"] for look in looks.values() if look["serves"] for node in look["nodes"]}
     problems = [
-        f"{host}: its Swarm is {look['state']}: {look['problem'] or 'no reason is told'}; {_repair(look['state'])}"
+        f"{host}: its Swarm is {look['state']}: {look['problem'] or 'no reason is told'}; {_repair(look, counted)}"
         for host, look in looks.items()
         if look["state"] not in (HEALTHY, *NOT_IN)
     ]
@@ -192,9 +193,14 @@ def _first(
     return Membership(initialise=first, join=[host for host in looks if host != first])
 
 
-def _repair(state: str) -> str:
+def _repair(look: Mapping[str, Any], counted: Collection[str]) -> str:
+    """What to do about a host that is not well in its Swarm; ``counted`` are the nodes of the managers that serve."""
+    state = look["state"]
     if state == "locked":
         return "unlock it there: docker swarm unlock"
+    removed = counted and look["node_id"] and look["node_id"] not in counted
+    if state == "pending" and removed:  # while it was away
+        return LEAVE
     if state == "pending":
         return "it waits for its managers; look at journalctl --unit docker there, and run again"
     return "look at journalctl --unit docker there; docker swarm leave --force makes it forget the Swarm"

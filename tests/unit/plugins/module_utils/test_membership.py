@@ -119,6 +119,13 @@ def test_nodes_of_others_are_named() -> None:
                 " look at journalctl --unit docker there, and run again"
             ],
         ),
+        # One that was a manager and was removed while it was away.
+        (
+            ["a", "c"],
+            [],
+            {"a": manager("a", AB), "c": {**alone("pending", "no leader"), "node_id": "id-c"}},
+            ["c: its Swarm is pending: no leader; if that one is not needed, run there: docker swarm leave --force"],
+        ),
     ],
 )  # fmt: skip
 def test_what_is_refused(managers: list[str], workers: list[str], seen: dict[str, Look], said: list[str]) -> None:
