@@ -173,7 +173,8 @@ def main():
         if BLOBS.is_dir():  # it fails where nothing was ever stored
             collect = ["docker-registry", "garbage-collect", "{CONFIG}"]
             done = subprocess.run(collect, capture_output=True, text=True, check=False)
-            failed = (done.stdout + done.stderr).strip()[-500:] if done.returncode else ""
+            if done.returncode:
+                failed = (done.stdout + done.stderr).strip()[-500:] or f"exit code {{done.returncode}}"
     finally:
         serve(read_only=False)
     if failed:
