@@ -47,7 +47,7 @@ def choose(
 
     Args:
         managers: in the inventory's order.
-        seen: host to what ``look`` of it said, or to anything else where it did not answer.
+        seen: host to what ``look`` of it said, or to Ansible's failure (``msg``) where it did not answer.
         other_than: not these, by host, host name or id.
         optional: whether there may be none, where each host answers and none is in a Swarm; then it is empty.
 
@@ -80,7 +80,9 @@ def choose(
 def _silence(look: Mapping[str, Any]) -> str:
     """Why a host cannot be asked."""
     if "state" not in look:
-        return "does not answer"
+        # Ansible's words, of the connection or of the module.
+        why = str(look.get("msg") or "it was not asked").strip().splitlines()[0]
+        return f"does not answer: {why}"
     if look["problem"]:
         return str(look["problem"])
     if look["state"] in NOT_IN:

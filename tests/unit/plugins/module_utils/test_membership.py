@@ -151,7 +151,7 @@ def test_none_can_be_asked() -> None:
     with pytest.raises(MembershipError) as refused:
         choose(["a", "b", "c", "d", "e"], {"a": UNREACHABLE, "b": alone(), "c": lost, "d": worker("d"), "e": manager("e", AB)}, ["e"])
     assert str(refused.value).splitlines()[1:-1] == [
-        "a: does not answer",
+        "a: does not answer: Failed to connect to the host via ssh",
         "b: is in no Swarm",
         "c: its managers have no leader",
         "d: is a worker (active)",
