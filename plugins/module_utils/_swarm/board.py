@@ -28,9 +28,6 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client 
 )
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import ENDED, Verdict, describe
 
-with contextlib.suppress(ImportError):  # Swarm() says so in its own words
-    from docker.errors import APIError, NotFound
-
 Document = dict[str, Any]
 
 TARGET = "/etc/mcp-gateway/board.json"
@@ -97,6 +94,8 @@ def take_down(swarm: Swarm, fleet: str, *, whatever: bool = False) -> bool:
         fleet: whose board.
         whatever: remove it although it tells of maintenance.
     """
+    from docker.errors import NotFound
+
     service = _service(swarm, fleet)
     if service and not whatever and _document(swarm, service).get("maintenance"):
         return False
@@ -122,6 +121,8 @@ def _service(swarm: Swarm, fleet: str) -> dict[str, Any] | None:
 
 
 def _document(swarm: Swarm, service: dict[str, Any] | None) -> Document:
+    from docker.errors import NotFound
+
     if not service:
         return {}
     config = service["Spec"]["TaskTemplate"]["ContainerSpec"]["Configs"][0]["ConfigID"]
@@ -134,6 +135,8 @@ def _document(swarm: Swarm, service: dict[str, Any] | None) -> Document:
 
 def _apply(swarm: Swarm, fleet: str, service: dict[str, Any] | None, config: str) -> bool:
     """Make the service, or update the version seen; False where somebody else did meanwhile."""
+    from docker.errors import APIError, NotFound
+
     try:
         spec = _spec(swarm, fleet, config)
     except NotFound:  # whoever came first took it for one of before
@@ -211,6 +214,8 @@ def _until_up(swarm: Swarm, fleet: str, config: str) -> None:
 
 
 def _exists(swarm: Swarm, config: str) -> bool:
+    from docker.errors import NotFound
+
     try:
         patiently(lambda: swarm.api.inspect_config(config))
     except NotFound:
@@ -235,6 +240,8 @@ def _make_config(swarm: Swarm, fleet: str, document: Document) -> str:
 
 
 def _remove_config(swarm: Swarm, config: str) -> None:
+    from docker.errors import APIError
+
     with contextlib.suppress(APIError):  # a task that leaves may have it for a moment longer; the next post tries again
         swarm.api.remove_config(config)
 

@@ -36,9 +36,6 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.converg
 )
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.judging import Judgement, Terms, judge
 
-with contextlib.suppress(ImportError):  # Swarm() says so in its own words
-    from docker.errors import NotFound
-
 # What of a service its tasks do not depend on.
 NOT_OF_TASKS = ("deploy.replicas", "deploy.labels", "deploy.update_config", "deploy.rollback_config", "deploy.mode")
 LOOK_SECONDS = 3.0
@@ -162,6 +159,8 @@ def sweep(swarm: Swarm, fleet: str) -> bool:
 
 def _end(swarm: Swarm, fleet: str, drained: bool) -> None:
     """Take the replicas on trial away; with a share, only after nobody sends them calls any more."""
+    from docker.errors import NotFound
+
     told = board.read(swarm, fleet)
     if told.get("canaries") and (drained or told.get("maintenance")):
         board.post(swarm, fleet, lambda document: {**document, "canaries": {}})

@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,3 +95,13 @@ def test_errors_of_the_swarm_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
         raise SwarmError("the Docker engine does not answer: gone; run the provision playbook first")
 
     assert run(swarm_lock, monkeypatch, broken, name="f")["msg"].startswith("the Docker engine does not answer")
+
+
+def test_a_look_does_without_the_docker_sdk() -> None:
+    """Importing it takes as long as the rest of a deploy without changes."""
+    name = "ansible_collections.sophia_ai.mcp_swarm.plugins.modules.swarm_stack"
+    script = f"import sys, {name}; print(sorted({{'docker', 'requests'}} & set(sys.modules)))"
+    path = os.pathsep.join([str(Path(swarm_stack.__file__).parents[5]), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
