@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from fleetbench.node import BenchError, Node, Played
+from fleetbench.node import Node, Played
 from fleetbench.table import Row
 
 CALCULATOR = {
@@ -26,8 +26,7 @@ def _forget(node: Node, kind: str) -> None:
 
 
 def _said(played: Played, text: str) -> Played:
-    if text not in played.output:
-        raise BenchError(f"{text!r} was not said\n{played.output[-3000:]}")
+    played.said(text)
     return played
 
 
@@ -36,7 +35,7 @@ def rows(node: Node) -> list[Row]:
     cold = _said(node.play("site.yml"), "12/12 operational")
     again = _said(node.play("site.yml"), "changed=0")
     node.write([*node.servers, CALCULATOR])
-    more = _said(node.play("site.yml"), "13/13 operational")
+    more = node.play("site.yml")
     node.write(node.servers)
     node.play("playbooks/teardown.yml")
     node.play("playbooks/provision.yml")
@@ -49,7 +48,8 @@ def rows(node: Node) -> list[Row]:
     return [
         Row("`make up` on a bare node: nothing installed, built or cached", cold.seconds, UP_SECONDS),
         Row("again, no change (`changed=0`)", again.seconds, AGAIN_SECONDS),
-        Row("a thirteenth server, to `13/13 operational`", more.seconds, MORE_SECONDS),
+        Row("a thirteenth server, to `13/13 operational`", more.said("13/13 operational"), MORE_SECONDS),
+        Row("until it had run for 25 s and the release counted as deployed", more.seconds),
         Row("twelve server images one after the other", serial.seconds),
         Row("twelve server images side by side", parallel.seconds),
         Row("of it", ratio, SIDE_BY_SIDE, "times"),

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,11 +36,27 @@ class BenchError(Exception):
 
 @dataclass(frozen=True)
 class Played:
-    """A playbook that ran: its output, how long it took, and the seconds of each task in order."""
+    """A playbook that ran: its lines with the second of each, how long it took, and what each task took, in order."""
 
-    output: str
+    lines: list[tuple[float, str]]
     seconds: float
     tasks: list[tuple[str, float]]
+
+    @property
+    def output(self) -> str:
+        """All that it said."""
+        return "".join(line for dummy, line in self.lines)
+
+    def said(self, text: str) -> float:
+        """The second at which something was first said.
+
+        Raises:
+            BenchError: it never was.
+        """
+        for seconds, line in self.lines:
+            if text in line:
+                return seconds
+        raise BenchError(f"{text!r} was not said\n{self.output[-3000:]}")
 
     def of(self, name: str) -> list[float]:
         """Seconds of each task whose name ends so."""
@@ -121,16 +138,20 @@ class Node:
             "MOLECULE_SCENARIO_DIRECTORY": str(self._work),
         }
         begun = time.monotonic()
-        done = subprocess.run(
-            command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-            timeout=PLAY_SECONDS,
-        )  # fmt: skip
-        seconds = time.monotonic() - begun
-        if done.returncode != 0:
-            raise BenchError(f"{playbook}: it failed\n{done.stdout[-4000:]}")
-        dummy, dummy_line, recap = done.stdout.rpartition("TASKS RECAP")
+        with subprocess.Popen(
+            command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
+            assert process.stdout is not None
+            timer = threading.Timer(PLAY_SECONDS, process.kill)
+            timer.start()
+            lines = [(time.monotonic() - begun, line) for line in process.stdout]
+            timer.cancel()
+        seconds, output = time.monotonic() - begun, "".join(line for dummy, line in lines)
+        if process.returncode != 0:
+            raise BenchError(f"{playbook}: it failed\n{output[-4000:]}")
+        dummy, dummy_line, recap = output.rpartition("TASKS RECAP")
         tasks = [(m[1].strip(), float(m[2])) for line in recap.splitlines() if (m := TASK.match(line))]
-        return Played(done.stdout, seconds, tasks)
+        return Played(lines, seconds, tasks)
 
     def sh(self, command: str, check: bool = True) -> str:
         """What a shell command on it prints.
