@@ -33,9 +33,9 @@ def listeners(images: None, outsider: str) -> Iterator[None]:
         sh(FIRST, f"{run} --publish {EDGE}:8000 --name edge {IMAGE} {SERVE} 8000")
         sh(FIRST, f"{run} --network host {IMAGE} {SERVE} {HOST_NETWORK}")
         sh(FIRST, f"docker service create --quiet --detach --name probe {place} {publish} {IMAGE} {SERVE} 8000")
-        # A network without IPv6 has it switched off: both get an address of the site's own.
+        # A network without IPv6 has it switched off, on the way to oneself too: both get an address of the site's own.
         for name, number in ((FIRST, 11), (outsider, 66)):
-            sh(name, f"sysctl --quiet net.ipv6.conf.eth0.disable_ipv6=0 && ip address replace {PREFIX}{number}/64 dev eth0 nodad")
+            sh(name, f"sysctl --quiet net.ipv6.conf.{{lo,eth0}}.disable_ipv6=0 && ip address replace {PREFIX}{number}/64 dev eth0 nodad")
         for unit, command in units.items():
             sh(FIRST, f"systemd-run --unit {unit} {command}")
         for port in (*CLOSED.values(), EDGE):
