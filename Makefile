@@ -40,7 +40,7 @@ lint: ## linters alone
 test: ## everything, on real engines
 	@scripts/test all
 
-bench: ## measure what docs/performance.md states of fleets, on a node of its own (ONLY=builds|deploys KEEP=1)
+bench: ## measure what docs/performance.md states of fleets, on a node of its own (ONLY=builds|deploys|nodes KEEP=1)
 	@scripts/bootstrap --dev
 	@PYTHONPATH=scripts .venv/bin/python -m fleetbench
 

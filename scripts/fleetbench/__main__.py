@@ -4,8 +4,8 @@
 """``make bench``: everything, in half an hour; writes docs/performance.md. Exits with 1 where a bar is not met.
 
 Environment:
-    ONLY: ``builds`` or ``deploys``. With it nothing is written to the document, and without builds the node gets the
-        images that this machine's engine has.
+    ONLY: ``builds``, ``deploys`` or ``nodes``. With it nothing is written to the document; with ``deploys`` the node
+        gets the images that this machine's engine has.
     KEEP: with 1 the node is left as it is, and the next run with ONLY=deploys and KEEP=1 takes it as it is.
 """
 
@@ -18,15 +18,31 @@ import tempfile
 import time
 from pathlib import Path
 
-from fleetbench import builds, deploys
+from fleetbench import builds, deploys, nodes
 from fleetbench.node import BenchError, Node
 from fleetbench.table import DOCUMENT, ROOT, Row, introduction, table, write
 
-PARTS = ("builds", "deploys")
+PARTS = ("builds", "deploys", "nodes")
 
 
-def measure(node: Node, only: str, keep: bool) -> list[Row]:
-    """The rows of one run."""
+def measure(only: str, keep: bool) -> list[Row]:
+    """The rows of one run: on a node of its own, and on three."""
+    found: list[Row] = []
+    if only != "nodes":
+        with tempfile.TemporaryDirectory() as temporary:
+            node = Node(ROOT / ".cache" / "bench" if keep else Path(temporary))
+            try:
+                found += _on_one(node, only, keep)
+            finally:
+                if not keep:
+                    node.destroy()
+    if only in ("", "nodes"):
+        _say("nodes")
+        found += nodes.rows()
+    return found
+
+
+def _on_one(node: Node, only: str, keep: bool) -> list[Row]:
     found: list[Row] = []
     if not (keep and only == "deploys" and node.runs):
         _say("booting a node")
@@ -54,17 +70,11 @@ def main() -> int:
         print(f"ONLY: there is no {only}; choose from {', '.join(PARTS)}", file=sys.stderr)
         return 2
     before = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory() as temporary:
-        work = ROOT / ".cache" / "bench" if keep else Path(temporary)
-        node = Node(work)
-        try:
-            found = measure(node, only, keep)
-        except (BenchError, subprocess.SubprocessError) as error:
-            print(f"bench: {error}", file=sys.stderr)
-            return 1
-        finally:
-            if not keep:
-                node.destroy()
+    try:
+        found = measure(only, keep)
+    except (BenchError, subprocess.SubprocessError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
     text = f"{introduction(before)}\n\n{table(found)}"
     print(text)
     if not only:

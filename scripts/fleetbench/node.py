@@ -121,37 +121,9 @@ class Node:
         return done.stdout.strip() == "true"
 
     def play(self, playbook: Path | str, *arguments: str) -> Played:
-        """Run a playbook.
-
-        Raises:
-            BenchError: it failed; with the end of its output.
-        """
-        command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(self.inventory)]
-        command += [str(ROOT / playbook), *arguments]
-        env = os.environ | {
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_CALLBACKS_ENABLED": "ansible.posix.profile_tasks",
-            "PROFILE_TASKS_SORT_ORDER": "none",
-            "PROFILE_TASKS_TASK_OUTPUT_LIMIT": "all",
-            "MOLECULE_NODE": NAME,
-            "MOLECULE_SCENARIO_DIRECTORY": str(self._work),
-        }
-        begun = time.monotonic()
-        with subprocess.Popen(
-            command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as process:
-            assert process.stdout is not None
-            timer = threading.Timer(PLAY_SECONDS, process.kill)
-            timer.start()
-            lines = [(time.monotonic() - begun, line) for line in process.stdout]
-            timer.cancel()
-        seconds, output = time.monotonic() - begun, "".join(line for dummy, line in lines)
-        if process.returncode != 0:
-            raise BenchError(f"{playbook}: it failed\n{output[-4000:]}")
-        dummy, dummy_line, recap = output.rpartition("TASKS RECAP")
-        tasks = [(m[1].strip(), float(m[2])) for line in recap.splitlines() if (m := TASK.match(line))]
-        return Played(lines, seconds, tasks)
+        """Run a playbook; see ``play``."""
+        own = {"MOLECULE_NODE": NAME, "MOLECULE_SCENARIO_DIRECTORY": str(self._work)}
+        return play(self.inventory, playbook, *arguments, **own)
 
     def sh(self, command: str, check: bool = True) -> str:
         """What a shell command on it prints.
@@ -181,6 +153,39 @@ class Node:
             ' echo "$name" $(docker service ps --quiet --filter desired-state=running "$name" | sort); done'
         ).splitlines()
         return {line.partition(" ")[0]: line.partition(" ")[2] for line in lines}
+
+
+def play(inventory: Path, playbook: Path | str, *arguments: str, **environment: str) -> Played:
+    """Run a playbook.
+
+    Raises:
+        BenchError: it failed; with the end of its output.
+    """
+    command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory)]
+    command += [str(ROOT / playbook), *arguments]
+    env = os.environ | {
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_CALLBACKS_ENABLED": "ansible.posix.profile_tasks",
+        "PROFILE_TASKS_SORT_ORDER": "none",
+        "PROFILE_TASKS_TASK_OUTPUT_LIMIT": "all",
+        **environment,
+    }
+    begun = time.monotonic()
+    with subprocess.Popen(
+        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        timer = threading.Timer(PLAY_SECONDS, process.kill)
+        timer.start()
+        lines = [(time.monotonic() - begun, line) for line in process.stdout]
+        timer.cancel()
+    seconds, output = time.monotonic() - begun, "".join(line for dummy, line in lines)
+    if process.returncode != 0:
+        raise BenchError(f"{playbook}: it failed\n{output[-4000:]}")
+    dummy, dummy_line, recap = output.rpartition("TASKS RECAP")
+    tasks = [(m[1].strip(), float(m[2])) for line in recap.splitlines() if (m := TASK.match(line))]
+    return Played(lines, seconds, tasks)
 
 
 def until(what: str, done: Callable[[], bool], seconds: float) -> None:
