@@ -3,20 +3,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where a service's tasks may run, where they do, and whether that is even. Pure: the engine's objects in, answers out.
 
-Constraints and preferences as SwarmKit reads them (moby/swarmkit manager/constraint, manager/scheduler).
+Preferences as SwarmKit reads them (moby/swarmkit manager/scheduler); constraints: ``_constraints.py``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils import _constraints
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import job
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.nodes import Node
 
-RULE = re.compile(r"^\s*([A-Za-z0-9_.-]+)\s*(==|!=)\s*(.*?)\s*$")
 # What a task on its way to running already counts for.
 THERE = ("new", "pending", "assigned", "accepted", "preparing", "ready", "starting", "running")
 
@@ -39,14 +38,8 @@ def value(node: Node, key: str) -> str | None:
 
 
 def meets(node: Node, constraint: str) -> bool:
-    """Whether a node meets one constraint. What a node does not have equals nothing."""
-    rule = RULE.match(constraint)
-    if not rule:
-        return False
-    key, operator, wanted = rule.groups()
-    has = value(node, key)
-    same = has is not None and has.lower() == wanted.lower()
-    return same == (operator == "==")
+    """Whether a node meets one constraint."""
+    return _constraints.meets(lambda key: value(node, key), constraint)
 
 
 def placement(service: dict[str, Any]) -> dict[str, Any]:
