@@ -73,7 +73,9 @@ options:
       - Needed unless O(state=absent).
     type: path
   only:
-    description: Services to deploy. The others stay as the current release has them.
+    description:
+      - Services to deploy. The others stay as the current release has them.
+      - With one of a server's two services (C(gpu: preferred)) comes the other.
     type: list
     elements: str
     default: []

@@ -76,7 +76,40 @@ def fixed(service: dict[str, Any]) -> str:
     ports = (service["Spec"].get("EndpointSpec") or {}).get("Ports") or []
     if taken := [str(p["PublishedPort"]) for p in ports if p.get("PublishMode") == "host"]:
         return f"holds port {', '.join(taken)} of its node"
+    if kinds := reserved(service):
+        return f"reserves {', '.join(sorted(kinds))}, of which no node may have another free"
     return ""
+
+
+def reserved(service: dict[str, Any]) -> dict[str, int]:
+    """The generic resources that each of its tasks reserves, such as GPUs: kind to how many."""
+    wanted = (service["Spec"]["TaskTemplate"].get("Resources") or {}).get("Reservations") or {}
+    return _counted(wanted.get("GenericResources") or [])
+
+
+def _counted(resources: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Generic resources by kind: those with names count one each."""
+    found: dict[str, int] = {}
+    for item in resources:
+        if given := item.get("DiscreteResourceSpec"):
+            found[given["Kind"]] = found.get(given["Kind"], 0) + int(given["Value"])
+        elif given := item.get("NamedResourceSpec"):
+            found[given["Kind"]] = found.get(given["Kind"], 0) + 1
+    return found
+
+
+def spare(node: Node, tasks: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """What of its generic resources a node has left.
+
+    Args:
+        tasks: of all services.
+    """
+    left = _counted(node.attributes.get("resources") or [])
+    for task in tasks:
+        if task.get("NodeID") == node.id and task["Status"]["State"] in THERE:
+            for kind, number in _counted(task.get("AssignedGenericResources") or []).items():
+                left[kind] = left.get(kind, 0) - number
+    return left
 
 
 def start_first(service: dict[str, Any]) -> bool:

@@ -110,6 +110,11 @@ class Upstream:
         return [self._gpu, self._main] if self._gpu else [self._main]
 
     @property
+    def by_pool(self) -> dict[Pool, Replicas]:
+        """The replicas of each pool that there is: GPU first."""
+        return {Pool.CPU if lane is self._main else Pool.GPU: lane.replicas for lane in self.lanes}
+
+    @property
     def all_replicas(self) -> list[Replica]:
         """Of both pools."""
         return [replica for lane in self.lanes for replica in lane.replicas.by_url.values()]
