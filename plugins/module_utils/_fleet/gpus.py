@@ -175,14 +175,16 @@ def room(wants: Sequence[Want], free: Mapping[str, int]) -> bool:
         key=lambda want: (-want.units, len(want.nodes), want.server),
     )
     small = [want for want in wants if want.units == 1 for dummy in range(want.replicas)]
+    if sum(want.units * want.replicas for want in wants) > sum(free.values()):
+        return False
     # Nodes that the same servers may use, with as much left, are as good as each other.
-    users = {node: sorted(want.server for want in wants if node in want.nodes) for node in free}
-    failed: set[str] = set()
+    users = {node: tuple(node in want.nodes for want in wants) for node in free}
+    failed: set[tuple[int, tuple[Any, ...]]] = set()
 
     def place(position: int, left: dict[str, int]) -> bool:
         if position == len(large):
             return _singles(small, left)
-        state = repr((position, sorted((users[node], number) for node, number in left.items())))
+        state = (position, tuple(sorted((users[node], number) for node, number in left.items())))
         if state in failed or len(failed) > MOST_LOOKS:
             return False
         want, tried = large[position], []
@@ -324,14 +326,22 @@ def _by_turns(wants: Sequence[Want], placed: Sequence[Want], free: Mapping[str, 
 
 def _may_strand(want: Want, placed: Sequence[Want], free: Mapping[str, int]) -> bool:
     """Whether others may take what the last replica needs, though there is room for all: Swarm does not look ahead."""
-    able = [node for node in want.nodes if free[node] >= want.units]
-    others = (want.replicas - 1) * want.units
+    if not want.replicas:
+        return False
+    left = {node: free[node] for node in want.nodes if free[node] >= want.units}
+    able, others = list(left), 0
     for other in placed:
         if other.path != want.path:
             there = sum(free[node] // other.units * other.units for node in able if node in other.nodes)
             others += min(other.units * other.replicas, there)
+    # Its own other replicas, where they leave least.
+    for dummy in range(want.replicas - 1):
+        node = max(
+            (node for node in able if left[node] >= want.units), key=lambda node: min(left[node], 2 * want.units)
+        )
+        left[node] -= want.units
     # So much must be taken that no node has enough left.
-    return want.replicas > 0 and others >= sum(free[node] - (want.units - 1) for node in able)
+    return others >= sum(number - (want.units - 1) for number in left.values() if number >= want.units)
 
 
 # -- words ---------------------------------------------------------------------------------------------------------
