@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -94,6 +95,7 @@ def test_unevenness_over_zones(counts: dict[str, int], moves: int) -> None:
     assert placement.uneven(spread, counts, there) == moves
 
 
+ONE_GPU = {"Reservations": {"GenericResources": [{"DiscreteResourceSpec": {"Kind": "NVIDIA-GPU", "Value": 1}}]}}
 VOLUME = {"Mounts": [{"Type": "volume", "Source": "mcp_git_data", "Target": "/data"}, {"Type": "tmpfs", "Target": "/tmp"}]}
 
 
@@ -108,6 +110,7 @@ VOLUME = {"Mounts": [{"Type": "volume", "Source": "mcp_git_data", "Target": "/da
             {**service("s"), "Spec": {**service("s")["Spec"], "EndpointSpec": {"Ports": [{"PublishedPort": 443, "PublishMode": "host"}]}}},
             "holds port 443 of its node",
         ),
+        (service("s", Resources=ONE_GPU), "reserves NVIDIA-GPU, of which no node may have another free"),
     ],
 )  # fmt: skip
 def test_what_is_never_moved(given: dict[str, Any], why: str) -> None:
@@ -164,3 +167,21 @@ def test_what_a_drain_finds() -> None:
     assert found.stuck == {"bound": "no other node can run it (node.id == a)", "data": "keeps data on a, in mcp_git_data"}
     with pytest.raises(SwarmError, match="data: keeps data on a, in mcp_git_data\n.*stop_pinned=true"):
         check(found, A)
+
+
+def test_what_a_node_has_left_of_its_gpus() -> None:
+    def given(*names: str) -> list[dict[str, Any]]:
+        return [{"NamedResourceSpec": {"Kind": "NVIDIA-GPU", "Value": name}} for name in names]
+
+    def held(where: str, state: str, resources: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"NodeID": where, "Status": {"State": state}, "AssignedGenericResources": resources}
+
+    disks = {"DiscreteResourceSpec": {"Kind": "SSD", "Value": 3}}
+    there = replace(node("a"), attributes={"resources": [*given("GPU-1.1", "GPU-1.2", "GPU-2.1"), disks]})
+    other = held("other", "running", given("GPU-9.1"))
+    assert placement.spare(there, [other]) == {"NVIDIA-GPU": 3, "SSD": 3}
+    used = [held(there.id, "running", [*given("GPU-1.1"), {"DiscreteResourceSpec": {"Kind": "SSD", "Value": 2}}])]
+    # One that ended has given its own back; one that is to end holds it until then.
+    ended, ending = held(there.id, "shutdown", given("GPU-1.2")), held(there.id, "running", given("GPU-2.1"))
+    assert placement.spare(there, [*used, ended, {**ending, "DesiredState": "shutdown"}]) == {"NVIDIA-GPU": 1, "SSD": 1}
+    assert placement.spare(node("b"), used) == {}
