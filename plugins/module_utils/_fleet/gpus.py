@@ -303,7 +303,7 @@ def allot(servers: Sequence[Mapping[str, Any]], data_node: str, hosts: Sequence[
 def wanted(server: Mapping[str, Any]) -> int:
     """On how many replicas of a server there shall be GPUs, at most."""
     if server["gpu"] == "preferred":
-        return int(server["gpu_pool"]["replicas"] or server["replicas"])
+        return int(server["replicas"] and (server["gpu_pool"]["replicas"] or server["replicas"]))
     scale = server["scale"]
     return int(scale["max"] if scale else server["replicas"])
 
@@ -336,10 +336,7 @@ def _may_strand(want: Want, placed: Sequence[Want], free: Mapping[str, int]) -> 
             others += min(other.units * other.replicas, there)
     # Its own other replicas, where they leave least.
     for dummy in range(want.replicas - 1):
-        node = max(
-            (node for node in able if left[node] >= want.units), key=lambda node: min(left[node], 2 * want.units)
-        )
-        left[node] -= want.units
+        left[max(able, key=lambda node: left[node])] -= want.units
     # So much must be taken that no node has enough left.
     return others >= sum(number - (want.units - 1) for number in left.values() if number >= want.units)
 

@@ -151,6 +151,11 @@ def test_all_that_is_too_much_is_told_at_once() -> None:
     ]
 
 
+def test_what_is_preferred_takes_nothing_from_what_is_required() -> None:
+    (error,) = refused([node("n", 1)], entry("x", "preferred"), entry("y", replicas=2))
+    assert "y wants 2 replicas of 1 unit, and there is room for 1: n has 1; lower" in error
+
+
 def test_as_many_slots_are_named_as_are_missing() -> None:
     (error,) = refused([node("one", 1), node("two", 2)], entry(replicas=6))
     assert "room for 3: one has 1, two has 2; lower its replicas or scale.max to 3, set mcp_node_gpu_slots: 3 for two," in error
@@ -249,6 +254,7 @@ def test_without_any_left_it_is_the_cpu_alone() -> None:
 
 def test_replicas_on_gpus_may_be_others_than_on_cpus() -> None:
     assert told([node("a", 4)], entry("x", "preferred", replicas=1, gpu_pool={"replicas": 4}))[0] == {"x": 4}
+    assert told([node("a", 4)], entry("x", "preferred", replicas=0, gpu_pool={"replicas": 4})) == ({}, [])  # it is off
     # With scale the CPU twin is scaled, and the GPUs are for the replicas that are there in any case.
     assert told([node("a", 4)], entry("x", "preferred", replicas=2, scale={"max": 9}))[0] == {"x": 2}
 
@@ -341,6 +347,21 @@ def demand(
     return tuple((s["gpus"], able(s, hosts)) for s in servers for dummy in range(counts.get(s["name"], 0)))
 
 
+NODES = st.dictionaries(st.sampled_from("abcd"), st.integers(1, 6), min_size=1)
+
+
+@given(
+    NODES, st.lists(st.tuples(st.integers(1, 4), st.integers(1, 3), st.sets(st.sampled_from("abcd"), min_size=1)), max_size=5)
+)  # fmt: skip
+@settings(max_examples=1000, deadline=None)
+def test_there_is_room_where_some_way_to_place_them_is(free: dict[str, int], asked: list[tuple[int, int, set[str]]]) -> None:
+    wants = [
+        Want(f"s{i}", f"p{i}", size, replicas, tuple(sorted(able & set(free)))) for i, (size, replicas, able) in enumerate(asked)
+    ]
+    every = tuple((want.units, frozenset(want.nodes)) for want in wants for dummy in range(want.replicas))
+    assert room(wants, free) is fits(every, free)
+
+
 @given(HOSTS, SERVERS)
 @settings(max_examples=300, deadline=None)
 def test_no_more_is_promised_than_there_is_and_no_less(hosts: list[Host], servers: list[dict[str, Any]]) -> None:
@@ -360,6 +381,33 @@ def test_no_more_is_promised_than_there_is_and_no_less(hosts: list[Host], server
             assert not fits(demand(servers, more, hosts), free)
             assert any(f"'preferred': {server['name']} wants" in w or f"left for {server['name']}," in w
                        or f"that {server['name']} may run on" in w for w in made.warnings)  # fmt: skip
+
+
+def sticks(wants: Sequence[tuple[int, frozenset[str], int]], free: dict[str, int]) -> bool:
+    """Whether some order of replicas, each put on any node with room, leaves one without: Swarm may take any."""
+
+    @cache
+    def stuck(left: tuple[int, ...], has: tuple[tuple[str, int], ...]) -> bool:
+        for i, (size, able, dummy) in enumerate(wants):
+            if not left[i]:
+                continue
+            fit = [j for j, (name, number) in enumerate(has) if name in able and number >= size]
+            rest = (*left[:i], left[i] - 1, *left[i + 1 :])
+            less = [(*has[:j], (has[j][0], has[j][1] - size), *has[j + 1 :]) for j in fit]
+            if not fit or any(stuck(rest, then) for then in less):
+                return True
+        return False
+
+    return stuck(tuple(replicas for size, able, replicas in wants), tuple(sorted(free.items())))
+
+
+@given(HOSTS, SERVERS)
+@settings(max_examples=300, deadline=None)
+def test_where_nothing_is_warned_of_swarm_cannot_go_wrong(hosts: list[Host], servers: list[dict[str, Any]]) -> None:
+    made = allot(servers, "", hosts)
+    if not any("only where Swarm happens to leave it free" in warning for warning in made.warnings):
+        wants = [(s["gpus"], able(s, hosts), made.replicas.get(s["name"], 0)) for s in servers]
+        assert not sticks(wants, {host.name: host.gpus * host.gpu_slots for host in hosts})
 
 
 @given(HOSTS, SERVERS, st.randoms(use_true_random=False))
