@@ -159,6 +159,9 @@ def test_staging_has_no_gpu_and_says_what_runs_without(tmp_path: Path) -> None:
         "[WARNING]: mcp_servers[0].gpu: 'preferred': no node that time may run on has GPUs; it runs on the CPU alone"
     )
     assert {"time", "ai-memory"} == set(made["stack"]["services"]) - {"gateway", "edge", "edge-config"}
+    done = plan_playbook(ROOT / "inventories/staging", "-e", "plan_secrets=false", "-e", "mcp_node_gpus=2")
+    assert done.returncode != 0
+    assert "staging-1: mcp_node_gpus: '2' is not allowed; give how many GPUs the node has" in " ".join(done.stdout.split())
     on_a_gpu = tmp_path / "gpu"
     done = plan_playbook(
         copied("staging", tmp_path), "-e", "plan_secrets=false", "-e", f"plan_dir={on_a_gpu}", "-e", '{"mcp_node_gpus": 2}'

@@ -43,6 +43,7 @@ class Want:
         replicas: how many shall have them: with ``scale`` the most there may be.
         nodes: those with GPUs that it may run on, by name.
         required: whether it runs nowhere else.
+        instead: what else its entry's ``gpu`` could be.
     """
 
     server: str
@@ -51,6 +52,7 @@ class Want:
     replicas: int
     nodes: tuple[str, ...]
     required: bool = True
+    instead: str = "preferred"
 
 
 @dataclass
@@ -277,6 +279,7 @@ def allot(servers: Sequence[Mapping[str, Any]], data_node: str, hosts: Sequence[
                 wanted(server),
                 tuple(host.name for host in able),
                 server["gpu"] == "required",
+                "none" if server["volumes"] or server["sessions"] == "sticky" else "preferred",
             )
         )
     placed: list[Want] = []
@@ -387,7 +390,7 @@ def _missing(want: Want, fit: int, wants: Sequence[Want], hosts: Sequence[Host])
     """A server that requires more than there is, the numbers, and what helps."""
     head = f"{want.path}.gpu: 'required'"
     if not hosts:
-        return f"{head}, but no node of this inventory has mcp_node_gpus; use 'preferred' or add one"
+        return f"{head}, but no node of this inventory has mcp_node_gpus; use {want.instead!r} or add one"
     able = [host for host in hosts if host.name in want.nodes]
     if not able:
         return (
@@ -397,10 +400,10 @@ def _missing(want: Want, fit: int, wants: Sequence[Want], hosts: Sequence[Host])
     if all(units(host) < want.units for host in able):
         return (
             f"{head}: each replica of {want.server} takes {want.units} units of one node, and none that it may run on"
-            f" has as many: {_have(able)}; lower gpus, or use gpu: preferred with fewer"
+            f" has as many: {_have(able)}; lower gpus, or use gpu: {want.instead}"
         )
     lower = f"lower its replicas or scale.max to {fit}" if fit else "lower the replicas of others"
-    ways = [lower, *_more_slots(want, fit, wants, able), "use gpu: preferred"]
+    ways = [lower, *_more_slots(want, fit, wants, able), f"use gpu: {want.instead}"]
     return (
         f"{head}: {want.server} wants {_count(want.replicas, 'replica')} of {_count(want.units, 'unit')}, and there is"
         f" room for {fit}: {_have(able)}{_others(want, wants, True)}; {', '.join(ways[:-1])}, or {ways[-1]}"

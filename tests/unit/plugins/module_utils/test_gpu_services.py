@@ -19,6 +19,7 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.facts i
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import changes as diff
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import releases as records
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import trial
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.distribution import groups
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.releases import Release, Releases
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.transaction import Transaction, Wish
 from ansible_collections.sophia_ai.mcp_swarm.tests.unit.plugins.module_utils.swarm_double import IMAGE as PULLED
@@ -220,6 +221,14 @@ def test_one_server_deployed_alone_is_both_its_services(tmp_path: Path) -> None:
         wanted = Wish(document(other, "time", "ocr", "ocr-gpu"), only=[name])
         made = transaction.plan(wanted, Releases(swarm, "mcp")).release.document["services"]
         assert {service: made[service]["image"] for service in made} == {"time": PULLED, "ocr": other, "ocr-gpu": other}
+
+
+def test_a_node_is_given_the_image_of_both_once() -> None:
+    document = plan(entry("preferred"))["stack"]
+    for name in ("ocr", "ocr-gpu"):
+        document["services"][name]["image"] += "@sha256:1"
+    (group,) = groups(document, ["ocr", "ocr-gpu"])
+    assert list(group.images.values()) == [["ocr", "ocr-gpu"]]
 
 
 def test_the_cpu_twin_is_tried_and_the_gpu_service_is_not() -> None:

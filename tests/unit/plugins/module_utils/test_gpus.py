@@ -147,13 +147,20 @@ def test_all_that_is_too_much_is_told_at_once() -> None:
         "mcp_servers[1].gpu: 'required': b wants 2 replicas of 1 unit, and there is room for 0: gpu-1 has 4 (2 GPUs of 2"
         " slots), gpu-2 has 1, a takes 6, c takes 9; lower the replicas of others, or use gpu: preferred",
         "mcp_servers[2].gpu: 'required': each replica of c takes 9 units of one node, and none that it may run on has as"
-        " many: gpu-1 has 4 (2 GPUs of 2 slots), gpu-2 has 1; lower gpus, or use gpu: preferred with fewer",
+        " many: gpu-1 has 4 (2 GPUs of 2 slots), gpu-2 has 1; lower gpus, or use gpu: preferred",
     ]
 
 
 def test_what_is_preferred_takes_nothing_from_what_is_required() -> None:
     (error,) = refused([node("n", 1)], entry("x", "preferred"), entry("y", replicas=2))
     assert "y wants 2 replicas of 1 unit, and there is room for 1: n has 1; lower" in error
+
+
+@pytest.mark.parametrize("keys", [{"volumes": {"data": "/data"}}, {"sessions": "sticky"}])
+def test_no_way_out_is_named_that_would_be_refused(keys: dict[str, Any]) -> None:
+    for hosts in ([node("n")], [node("n", 1)]):
+        (error,) = refused(hosts, entry(replicas=2, **keys))
+        assert "use 'none' or add one" in error or error.endswith(", or use gpu: none")
 
 
 def test_as_many_slots_are_named_as_are_missing() -> None:
@@ -311,7 +318,7 @@ SERVERS = st.lists(
     max_size=4,
 ).map(
     lambda found: [
-        {**keys, "name": f"s{i}", "node": "", "volumes": {}, "scale": None, "gpu_pool": {"replicas": None}}
+        {**keys, "name": f"s{i}", "node": "", "volumes": {}, "sessions": "stateless", "scale": None, "gpu_pool": {"replicas": None}}
         for i, keys in enumerate(found)
     ]
 )
