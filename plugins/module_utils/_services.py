@@ -32,6 +32,13 @@ def server_of(service: Mapping[str, Any]) -> str:
     return str(((service.get("deploy") or {}).get("labels") or {}).get(SERVER, ""))
 
 
+def reserved(service: Mapping[str, Any]) -> dict[str, int]:
+    """The generic resources that each replica of a compose service reserves, such as GPUs: kind to how many."""
+    reservations = ((service.get("deploy") or {}).get("resources") or {}).get("reservations") or {}
+    specs = [item["discrete_resource_spec"] for item in reservations.get("generic_resources") or []]
+    return {spec["kind"]: int(spec["value"]) for spec in specs}
+
+
 def whole(names: Iterable[str], *documents: Mapping[str, Any]) -> list[str]:
     """Services by their names, each with the other service of its server: neither is deployed without the other.
 

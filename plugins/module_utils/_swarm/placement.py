@@ -8,14 +8,17 @@ Preferences as SwarmKit reads them (moby/swarmkit manager/scheduler); constraint
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils import _constraints
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils import _constraints, _services
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import job
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.nodes import Node
 
+# Managers before that take each node's update, which a network's attachment is, for the loss of its generic resources.
+LEAST_ENGINE = (23, 0, 2)
 # What a task on its way to running already counts for.
 THERE = ("new", "pending", "assigned", "accepted", "preparing", "ready", "starting", "running")
 
@@ -110,6 +113,36 @@ def spare(node: Node, tasks: Iterable[Mapping[str, Any]]) -> dict[str, int]:
             for kind, number in _counted(task.get("AssignedGenericResources") or []).items():
                 left[kind] = left.get(kind, 0) - number
     return left
+
+
+def unreservable(document: Mapping[str, Any], nodes: Sequence[Node]) -> list[str]:
+    """Why services of a compose document that reserve generic resources cannot run in this Swarm; one line each."""
+    wanted = {name: kinds for name, service in document["services"].items() if (kinds := _services.reserved(service))}
+    if not wanted:
+        return []
+    who = ", ".join(sorted(wanted))
+    kinds = sorted({kind for kinds in wanted.values() for kind in kinds})
+    wrong = []
+    old = [f"{node.name} runs {node.engine}" for node in nodes if node.votes and _version(node.engine) < LEAST_ENGINE]
+    if old:
+        wrong.append(
+            f"{who}: to reserve {', '.join(kinds)}, managers need Docker 23.0.2 or newer: older ones end such tasks as soon"
+            f" as they have a network (github.com/moby/moby/issues/44378), and {', '.join(old)}; upgrade the managers, or"
+            " set gpu: none"
+        )
+    for kind in kinds:
+        if not any(_counted(node.attributes.get("resources") or []).get(kind) for node in nodes):
+            wrong.append(
+                f"{', '.join(sorted(n for n in wanted if kind in wanted[n]))}: no node of this Swarm offers {kind}; run"
+                " playbooks/provision.yml, by which engines offer what mcp_node_gpus says"
+            )
+    return wrong
+
+
+def _version(engine: str) -> tuple[int, ...]:
+    """The numbers of an engine's version, such as 20.10.24+dfsg1; of one that is not known, the newest."""
+    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", engine)
+    return tuple(int(part or 0) for part in found.groups()) if found else LEAST_ENGINE
 
 
 def start_first(service: dict[str, Any]) -> bool:

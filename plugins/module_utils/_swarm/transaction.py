@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._services import service_of, whole
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._services import reserved, service_of, whole
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import board
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import changes as diff
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import releases as records
@@ -27,7 +27,9 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.hooks i
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.images import images_of, pinned, prune_images
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.judging import Terms
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.lock import Lock, acquire, now
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.nodes import nodes
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.objects import prune_objects
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.placement import unreservable
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.releases import Release, Releases
 
 Say = Callable[[str], None]
@@ -158,6 +160,8 @@ class Transaction:
         )
         if missing := stacks.missing_objects(self.swarm, document):
             raise SwarmError("\n".join([*missing, "Nothing was changed; run the deploy playbook, which makes them."]))
+        if wrong := self._unreservable(document):
+            raise SwarmError("\n".join([*wrong, "Nothing was changed."]))
         if taken := stacks.taken_ports(self.swarm, self.fleet, document):
             raise SwarmError(
                 f"{'; '.join(taken)}. Stop what listens there (ss -ltnp shows it) or set another mcp_fleet.edge.port;"
@@ -169,6 +173,11 @@ class Transaction:
         before = current.document if current else None
         found = diff.changes(self.fleet, before and diff.without_scale(before), diff.without_scale(document))
         return Plan(release, found, drift(self.fleet, current, live))
+
+    def _unreservable(self, document: dict[str, Any]) -> list[str]:
+        """Why what reserves GPUs cannot have them; nobody is asked where nothing does."""
+        some = any(reserved(service) for service in document["services"].values())
+        return unreservable(document, nodes(self.swarm)) if some else []
 
     def preview(self, wish: Wish) -> Plan:
         """The plan without a lock, for check mode."""

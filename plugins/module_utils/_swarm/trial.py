@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._services import server_of, service_of
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._services import reserved, server_of, service_of
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import board
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import changes as diff
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
@@ -102,9 +102,7 @@ def why_not(service: dict[str, Any]) -> str:
     kept = [volume.get("source", "") for volume in service.get("volumes") or [] if volume.get("type") != "tmpfs"]
     if kept:
         return f"for two versions must not share its data ({', '.join(kept)})"
-    reserved = ((deploy.get("resources") or {}).get("reservations") or {}).get("generic_resources")
-    if reserved:
-        kinds = sorted({item["discrete_resource_spec"]["kind"] for item in reserved})
+    if kinds := sorted(reserved(service)):
         return f"for that would take a second {' and '.join(kinds)}"
     if (deploy.get("update_config") or {}).get("order") == "stop-first":
         return "for the old one has to stop before the new one starts"

@@ -19,6 +19,7 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._fleet.facts i
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import changes as diff
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import releases as records
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import trial
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import SwarmError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.distribution import groups
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.releases import Release, Releases
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.transaction import Transaction, Wish
@@ -221,6 +222,23 @@ def test_one_server_deployed_alone_is_both_its_services(tmp_path: Path) -> None:
         wanted = Wish(document(other, "time", "ocr", "ocr-gpu"), only=[name])
         made = transaction.plan(wanted, Releases(swarm, "mcp")).release.document["services"]
         assert {service: made[service]["image"] for service in made} == {"time": PULLED, "ocr": other, "ocr-gpu": other}
+
+
+@pytest.mark.parametrize("engine", ["20.10.24", "28.0.0"])
+def test_a_deploy_is_refused_where_gpus_cannot_be_kept(tmp_path: Path, engine: str) -> None:
+    made = plan(entry("required"))["stack"]
+    service = {"image": PULLED, "deploy": made["services"]["ocr"]["deploy"]}
+    swarm: Any = Double()
+    offer = {"NamedResourceSpec": {"Kind": "NVIDIA-GPU", "Value": "GPU-1"}}
+    description = {"Hostname": "n", "Engine": {"EngineVersion": engine}, "Resources": {"GenericResources": [offer]}}
+    swarm.nodes = lambda: [{"ID": "n", "Spec": {"Role": "manager"}, "Description": description, "ManagerStatus": {}}]
+    transaction = Transaction(swarm, "mcp", str(tmp_path / "stack.yml"), lambda line: None, None)
+    wish = Wish({"services": {"ocr": service}, "secrets": {}, "configs": {}})
+    if engine == "28.0.0":
+        assert set(transaction.plan(wish, Releases(swarm, "mcp")).release.document["services"]) == {"ocr"}
+        return
+    with pytest.raises(SwarmError, match=r"managers need Docker 23\.0\.2 or newer(.|\n)*n runs 20\.10\.24(.|\n)*Nothing was changed\."):
+        transaction.plan(wish, Releases(swarm, "mcp"))
 
 
 def test_a_node_is_given_the_image_of_both_once() -> None:

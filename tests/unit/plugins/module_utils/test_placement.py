@@ -169,6 +169,39 @@ def test_what_a_drain_finds() -> None:
         check(found, A)
 
 
+def compose(**services: int) -> dict[str, Any]:
+    def deploy(units: int) -> dict[str, Any]:
+        spec = {"discrete_resource_spec": {"kind": "NVIDIA-GPU", "value": units}}
+        return {"deploy": {"resources": {"reservations": {"generic_resources": [spec]} if units else {}}}}
+
+    return {"services": {name: deploy(units) for name, units in services.items()}}
+
+
+OFFER = {"resources": [{"NamedResourceSpec": {"Kind": "NVIDIA-GPU", "Value": "GPU-1"}}]}
+
+
+@pytest.mark.parametrize(
+    ("engine", "able"),
+    [("20.10.24+dfsg1", False), ("23.0.1", False), ("23.0.2", True), ("26.1.5+dfsg1", True), ("29.0", True), ("dev", True)],
+)
+def test_old_managers_keep_no_task_with_a_gpu(engine: str, able: bool) -> None:
+    there = [replace(node("a"), engine=engine, role="manager", attributes=OFFER), replace(node("w"), engine="20.10.1")]
+    said = placement.unreservable(compose(ocr=1, asr=2, time=0), there)
+    assert said == ([] if able else [
+        "asr, ocr: to reserve NVIDIA-GPU, managers need Docker 23.0.2 or newer: older ones end such tasks as soon as they"
+        f" have a network (github.com/moby/moby/issues/44378), and a runs {engine}; upgrade the managers, or set gpu: none"
+    ])  # fmt: skip
+    assert placement.unreservable(compose(time=0), there) == []
+
+
+def test_some_node_must_offer_what_is_reserved() -> None:
+    there = [replace(node("a"), engine="28.0.0", role="manager")]
+    assert placement.unreservable(compose(ocr=1, time=0), there) == [
+        "ocr: no node of this Swarm offers NVIDIA-GPU; run playbooks/provision.yml, by which engines offer what"
+        " mcp_node_gpus says"
+    ]
+
+
 def test_what_a_node_has_left_of_its_gpus() -> None:
     def given(*names: str) -> list[dict[str, Any]]:
         return [{"NamedResourceSpec": {"Kind": "NVIDIA-GPU", "Value": name}} for name in names]
