@@ -117,18 +117,18 @@ def spare(node: Node, tasks: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 def unreservable(document: Mapping[str, Any], nodes: Sequence[Node]) -> list[str]:
     """Why services of a compose document that reserve generic resources cannot run in this Swarm; one line each."""
-    wanted = {name: kinds for name, service in document["services"].items() if (kinds := _services.reserved(service))}
+    wanted = {name: what for name, service in document["services"].items() if (what := _services.reserved(service))}
     if not wanted:
         return []
     who = ", ".join(sorted(wanted))
-    kinds = sorted({kind for kinds in wanted.values() for kind in kinds})
+    kinds = sorted({kind for what in wanted.values() for kind in what})
     wrong = []
     old = [f"{node.name} runs {node.engine}" for node in nodes if node.votes and _version(node.engine) < LEAST_ENGINE]
     if old:
         wrong.append(
-            f"{who}: to reserve {', '.join(kinds)}, managers need Docker 23.0.2 or newer: older ones end such tasks as soon"
-            f" as they have a network (github.com/moby/moby/issues/44378), and {', '.join(old)}; upgrade the managers, or"
-            " set gpu: none"
+            f"{who}: to reserve {', '.join(kinds)}, managers need Docker 23.0.2 or newer: older ones end such tasks as"
+            f" soon as they have a network (github.com/moby/moby/issues/44378), and {', '.join(old)}; upgrade the"
+            " managers, or set gpu: none"
         )
     for kind in kinds:
         if not any(_counted(node.attributes.get("resources") or []).get(kind) for node in nodes):
