@@ -284,6 +284,7 @@ def validate(catalogue: Any, settings: Any, hosts: Sequence[Host] = ()) -> tuple
         before = len(errors)
         server = _value(entry, Key("object", keys=SERVER), path, errors)
         if not isinstance(entry, Mapping):
+            sound.append({"gpu": "none"})
             continue
         if isinstance(server["name"], str):
             _take_names(server, path, taken, errors)

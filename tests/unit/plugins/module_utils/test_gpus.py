@@ -163,6 +163,23 @@ def test_no_way_out_is_named_that_would_be_refused(keys: dict[str, Any]) -> None
         assert "use 'none' or add one" in error or error.endswith(", or use gpu: none")
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"gpu": 5}, {"gpus": "two"}, {"gpu_pool": "x"}, {"gpu_pool": {"replicas": 0}}, {"gpu_tools": "x"}, {"scale": "x"},
+        {"scale": {"max": 2, "targets": "x"}}, {"volumes": 3}, {"env": "x"}, {"constraints": "x"}, {"replicas": None, "name": None},
+    ],
+)  # fmt: skip
+def test_an_entry_with_mistakes_of_another_kind_is_no_reason_to_fail_otherwise(keys: dict[str, Any]) -> None:
+    """It is left out, and the others are told of with their own places."""
+    errors = refused([node("n", 1)], {**entry("x", "preferred"), **keys}, "no entry", entry("y", replicas=2))
+    assert [error for error in errors if "'required'" in error] == [
+        "mcp_servers[2].gpu: 'required': y wants 2 replicas of 1 unit, and there is room for 1: n has 1; lower its replicas or"
+        " scale.max to 1, set mcp_node_gpu_slots: 2 for n, or use gpu: preferred"
+    ]
+    assert len(errors) > 2
+
+
 def test_as_many_slots_are_named_as_are_missing() -> None:
     (error,) = refused([node("one", 1), node("two", 2)], entry(replicas=6))
     assert "room for 3: one has 1, two has 2; lower its replicas or scale.max to 3, set mcp_node_gpu_slots: 3 for two," in error
