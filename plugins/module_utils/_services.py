@@ -32,6 +32,11 @@ def server_of(service: Mapping[str, Any]) -> str:
     return str(((service.get("deploy") or {}).get("labels") or {}).get(SERVER, ""))
 
 
+def on_gpus(service: Mapping[str, Any]) -> bool:
+    """Whether a service of a compose document is the GPU service of a server with a CPU twin."""
+    return ((service.get("deploy") or {}).get("labels") or {}).get(POOL) == GPU
+
+
 def reserved(service: Mapping[str, Any]) -> dict[str, int]:
     """The generic resources that each replica of a compose service reserves, such as GPUs: kind to how many."""
     reservations = ((service.get("deploy") or {}).get("resources") or {}).get("reservations") or {}

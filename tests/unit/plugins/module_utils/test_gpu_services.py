@@ -28,6 +28,7 @@ from ansible_collections.sophia_ai.mcp_swarm.tests.unit.plugins.module_utils.swa
 
 Json = dict[str, Any]
 TREES = dict.fromkeys(("services/runtime", "services/gateway", "services/autoscaler"), "t1")
+OTHER = PULLED.replace("time", "other")
 CPU_NODE, GPU_NODE = Host("n"), Host("n", gpus=2)
 RESERVED = "deploy.resources.reservations.generic_resources"
 
@@ -204,24 +205,42 @@ def test_a_server_s_names() -> None:
     assert _services.whole(["ai-ocr"], without) == ["ai-ocr"]
 
 
-def test_one_server_deployed_alone_is_both_its_services(tmp_path: Path) -> None:
-    def document(image: str, *names: str) -> Json:
-        labels = {"time": {}, "ocr": {_services.SERVER: "ocr"}, "ocr-gpu": {_services.SERVER: "ocr"}}
-        of = {n: {"image": image, "deploy": {"replicas": 1, "labels": labels[n]}} for n in names}
-        return {"services": of, "secrets": {}, "configs": {}}
-
+def deployed(tmp_path: Path, *names: str) -> tuple[Any, Transaction]:
+    """A Swarm whose release has these services."""
     swarm: Any = Double()
+    swarm.tagged[OTHER] = {"Id": "o", "RepoTags": [OTHER], "Created": 0}
     transaction = Transaction(swarm, "mcp", str(tmp_path / "stack.yml"), lambda line: None, None)
     found = Releases(swarm, "mcp")
-    release = found.begin(Release(0, document(PULLED, "time", "ocr"), {}, {}, {}, "2026-01-01T00:00:00Z", "ada"))
+    release = found.begin(Release(0, document(PULLED, *names), {}, {}, {}, "2026-01-01T00:00:00Z", "ada"))
     release.outcome = records.DEPLOYED
     found.finish(release)
-    other = PULLED.replace("time", "other")
-    swarm.tagged[other] = {"Id": "o", "RepoTags": [other], "Created": 0}
-    for name in ("ocr", "ocr-gpu"):
-        wanted = Wish(document(other, "time", "ocr", "ocr-gpu"), only=[name])
-        made = transaction.plan(wanted, Releases(swarm, "mcp")).release.document["services"]
-        assert {service: made[service]["image"] for service in made} == {"time": PULLED, "ocr": other, "ocr-gpu": other}
+    return swarm, transaction
+
+
+def document(image: str, *names: str) -> Json:
+    labels = {
+        "ocr": {_services.SERVER: "ocr", _services.POOL: "cpu"}, "ocr-gpu": {_services.SERVER: "ocr", _services.POOL: "gpu"},
+    }  # fmt: skip
+    of = {n: {"image": image, "deploy": {"replicas": 1, "labels": labels.get(n, {})}} for n in names}
+    return {"services": of, "secrets": {}, "configs": {}}
+
+
+@pytest.mark.parametrize("name", ["ocr", "ocr-gpu"])
+def test_one_server_deployed_alone_is_both_its_services(tmp_path: Path, name: str) -> None:
+    swarm, transaction = deployed(tmp_path, "time", "ocr", "ocr-gpu")
+    wanted = Wish(document(OTHER, "time", "ocr", "ocr-gpu"), only=[name])
+    made = transaction.plan(wanted, Releases(swarm, "mcp")).release.document["services"]
+    assert {service: made[service]["image"] for service in made} == {"time": PULLED, "ocr": OTHER, "ocr-gpu": OTHER}
+
+
+@pytest.mark.parametrize(("before", "after"), [(["ocr"], ["ocr", "ocr-gpu"]), (["ocr", "ocr-gpu"], ["ocr"])])
+def test_a_gpu_service_comes_and_goes_with_the_gateway(tmp_path: Path, before: list[str], after: list[str]) -> None:
+    swarm, transaction = deployed(tmp_path, "gateway", "time", *before)
+    wanted = document(OTHER, "gateway", "time", *after)
+    with pytest.raises(SwarmError, match=r"ocr-gpu: comes or goes, .* deploy it too: only=ocr,ocr-gpu,gateway$"):
+        transaction.plan(Wish(wanted, only=["ocr"]), Releases(swarm, "mcp"))
+    made = transaction.plan(Wish(wanted, only=["ocr", "gateway"]), Releases(swarm, "mcp")).release.document["services"]
+    assert {service: made[service]["image"] for service in made} == {"time": PULLED, **dict.fromkeys([*after, "gateway"], OTHER)}
 
 
 @pytest.mark.parametrize("engine", ["20.10.24", "28.0.0"])
