@@ -75,7 +75,7 @@ options:
   only:
     description:
       - Services to deploy. The others stay as the current release has them.
-      - With one of a server's two services (C(gpu: preferred)) comes the other.
+      - With one of the two services of a server that prefers GPUs comes the other.
     type: list
     elements: str
     default: []
