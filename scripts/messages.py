@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "operations.md"
 SOURCES = (
     "plugins/module_utils/_swarm/*.py",
+    "plugins/module_utils/_fleet/gpus.py",
     "plugins/module_utils/_registry.py",
     "plugins/module_utils/_access.py",
     "plugins/modules/swarm_*.py",
@@ -44,7 +45,7 @@ TESTS = ("tests/**/*.py", "molecule/*/tests/*.py")
 # What is called with a message: exceptions by the ends of their names, and what shows progress or collects problems.
 RAISED = re.compile(r"(Error|Failed|Manager|Fail|NotUp|Stuck|InvalidKey|Unavailable|InsufficientCapacity)$")
 SHOWN = ("fail_json", "say", "warn")
-COLLECTED = ("errors", "problems", "lines", "parts", "reports", "words", "wrong")
+COLLECTED = ("errors", "problems", "lines", "parts", "reports", "words", "wrong", "warnings")
 ASSIGNED = ("msg", "recovered", "next_step", "told")
 KEYS = ("msg", "problem")
 ARROW = " → "

@@ -49,10 +49,19 @@ def describe(plan: dict[str, Any]) -> list[str]:
     for server in plan["servers"]:
         lines.append(
             f"  {server['name']:<20} {server['kind']:<8} x{server['replicas']}  {server['sessions']:<9} "
-            f" gpu {server['gpu']:<9}  {server['cpus']:g} cpus  {server['memory']:<6}"
+            f" gpu {_gpus(server):<14}  {server['cpus']:g} cpus  {server['memory']:<6}"
             f" {server['image'] or server['url']}"
         )
     return lines
+
+
+def _gpus(server: dict[str, Any]) -> str:
+    """Whether a server wants GPUs, and how many of its replicas have some, of how many units each."""
+    if server["gpu"] == "none":
+        return "none"
+    pool, count = server["gpu_pool"], server["gpu_count"]
+    on_gpus = (pool["replicas"] if pool else server["replicas"]) if count else 0
+    return f"{server['gpu']} x{on_gpus}{f' of {count}' if count > 1 else ''}"
 
 
 def write_plan(plan: dict[str, Any], directory: Path) -> None:

@@ -73,7 +73,9 @@ options:
       - Needed unless O(state=absent).
     type: path
   only:
-    description: Services to deploy. The others stay as the current release has them.
+    description:
+      - Services to deploy. The others stay as the current release has them.
+      - With one of the two services of a server that prefers GPUs comes the other.
     type: list
     elements: str
     default: []

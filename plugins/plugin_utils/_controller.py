@@ -56,7 +56,6 @@ class Controller:
         self,
         catalogue: Any,
         settings: Any,
-        gpu_nodes: int = 0,
         resolve_secrets: bool = True,
         hosts: Sequence[Host] = (),
     ) -> dict[str, Any]:
@@ -65,7 +64,7 @@ class Controller:
         Raises:
             FleetError: with every mistake found.
         """
-        entries, fleet = validate(catalogue, settings, gpu_nodes, hosts)
+        entries, fleet = validate(catalogue, settings, hosts)
         digests: dict[str, str] = {}
         if resolve_secrets:
             values = self.secret_values(fleet["secrets"])
@@ -79,7 +78,6 @@ class Controller:
             trees={tree: digest for tree in trees if (digest := self._tree_digest(tree))},
             files={name: self.path(name).read_text("utf-8") for name in documents if self.path(name).is_file()},
             secret_digests=digests,
-            gpu_nodes=gpu_nodes,
             api_key_file=str(self._secret_file("gateway_api_key", fleet["secrets"])),
             ca_file=str(self._ca_file),
             hosts=hosts,
@@ -237,7 +235,6 @@ class Fleet:
     Attributes:
         controller: the inventory's directory.
         catalogue, settings: the two variables with their templates resolved; None where not defined.
-        gpu_nodes: how many hosts have ``mcp_node_gpus``.
         hosts: the nodes, managers first.
     """
 
@@ -248,7 +245,6 @@ class Fleet:
         self.catalogue, self.settings = (
             templar.template(task_vars[name]) if name in task_vars else None for name in ("mcp_servers", "mcp_fleet")
         )
-        self.gpu_nodes = sum(1 for host in task_vars["hostvars"].values() if host.get("mcp_node_gpus"))
         managers = list(task_vars.get("groups", {}).get("mcp_managers", []))
         workers = [name for name in task_vars.get("groups", {}).get("mcp_nodes", []) if name not in managers]
         self.hosts = [_host(name, name in managers, task_vars["hostvars"][name]) for name in [*managers, *workers]]
@@ -259,7 +255,7 @@ class Fleet:
         Raises:
             FleetError: with every mistake found.
         """
-        return self.controller.compile(self.catalogue, self.settings, self.gpu_nodes, resolve_secrets, self.hosts)
+        return self.controller.compile(self.catalogue, self.settings, resolve_secrets, self.hosts)
 
     def secret_values(self) -> dict[str, str]:
         """Every secret's value.
@@ -267,7 +263,7 @@ class Fleet:
         Raises:
             FleetError: with every mistake found.
         """
-        dummy, settings = validate(self.catalogue, self.settings, self.gpu_nodes, self.hosts)
+        dummy, settings = validate(self.catalogue, self.settings, self.hosts)
         return self.controller.secret_values(settings["secrets"])
 
 
@@ -277,7 +273,10 @@ def _host(name: str, manager: bool, given: Mapping[str, Any]) -> Host:
         str(key): str(value).lower() if isinstance(value, bool) else str(value)
         for key, value in (given.get("mcp_node_labels") or {}).items()
     }
-    return Host(name, manager, labels, boolean(given.get("mcp_node_edge", True), strict=False))
+    edge = boolean(given.get("mcp_node_edge", True), strict=False)
+    gpus, slots = given.get("mcp_node_gpus"), given.get("mcp_node_gpu_slots")
+    # As they are: what is wrong with them is told with everything else (_fleet/gpus.py).
+    return Host(name, manager, labels, edge, 0 if gpus is None else gpus, 1 if slots is None else slots)
 
 
 def fact(plan: Mapping[str, Any]) -> dict[str, Any]:

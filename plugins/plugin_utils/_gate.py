@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _verdict
 
-SERVER_KEYS = ("name", "kind", "replicas", "url", "upstream", "check", "latency_target_ms", "scale")
+SERVER_KEYS = ("name", "kind", "replicas", "url", "upstream", "check", "latency_target_ms", "scale", "gpu_pool")
 
 
 def missing() -> str:

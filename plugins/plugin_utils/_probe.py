@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._services import GPU
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._verdict import Seen
 
 try:
@@ -69,7 +70,9 @@ class Probe:
         return seen, problems
 
     def _unseen(self, server: dict[str, Any]) -> Seen:
-        return Seen(server["name"], server["kind"], _desired(server), server["latency_target_ms"], error="not asked")
+        seen = Seen(server["name"], server["kind"], _desired(server), server["latency_target_ms"], error="not asked")
+        seen.gpu_desired = int((server.get("gpu_pool") or {}).get("replicas", 0))  # releases of before have none
+        return seen
 
     @asynccontextmanager
     async def _http(self, headers: dict[str, str] | None = None) -> AsyncIterator[httpx2.AsyncClient]:
@@ -185,7 +188,9 @@ class Probe:
             known = await self._servers_known(http)
         for seen in servers:
             entry = known.get(seen.name, {})
-            seen.healthy = sum(replica["healthy"] for replica in entry.get("replicas", ()))
+            well = [replica.get("pool") for replica in entry.get("replicas", ()) if replica["healthy"]]
+            seen.gpu_healthy = well.count(GPU) if seen.gpu_desired else 0
+            seen.healthy = len(well) - seen.gpu_healthy
             seen.era = entry.get("era") or ""
 
 
@@ -201,7 +206,7 @@ class TrialProbe(Probe):
         gate = asyncio.Semaphore(SIDE_BY_SIDE)
         found = list(await asyncio.gather(*(self._server(server, gate) for server in self._servers)))
         for seen in found:  # where clients look they are not to be found
-            seen.merged, seen.healthy = len(seen.tools), seen.desired
+            seen.merged, seen.healthy, seen.gpu_healthy = len(seen.tools), seen.desired, seen.gpu_desired
         return found, []
 
     async def shares(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._services import service_of
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _gate, _probe, _verdict
 
 
@@ -49,8 +50,7 @@ def ask(
     broken = []
     for seen in servers:
         if seen.problem:
-            service = seen.name.replace("_", "-")
-            problem = seen.problem.replace(f"; look at: {logs.format(service)}", "")
+            problem = seen.problem.replace(f"; look at: {logs.format(service_of(seen.name))}", "")
             broken.append(f"server {seen.name}, on trial: {problem}")
     line = f"{_verdict.summary(servers)} on trial"
     return {"line": line, "problem": "\n".join(broken)}

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._services import gpu_service_of, service_of
+
 COLUMNS = ("SERVER", "KIND", "REPLICAS", "ERA", "TOOLS", "P50 ms", "P95 ms", "CALL")
 RIGHT = ("TOOLS", "P50 ms", "P95 ms")
 RESULT_WIDTH = 44
@@ -21,7 +23,9 @@ class Seen:
 
     Attributes:
         name, kind: as in the plan.
-        desired, healthy: replicas that the plan wants and that the gateway sees.
+        desired, healthy: replicas that the plan wants and that the gateway sees; where there is a GPU service too,
+            those of the CPU twin.
+        gpu_desired, gpu_healthy: the same of the GPU service; 0 where there is none.
         era: protocol version line that the server itself speaks, as the gateway learnt it.
         tools: names, as listed at the server's own endpoint.
         merged: how many of them the merged endpoint lists.
@@ -46,6 +50,8 @@ class Seen:
     result: str = ""
     expected: str = ""
     error: str = ""
+    gpu_desired: int = 0
+    gpu_healthy: int = 0
 
     @property
     def p50_ms(self) -> float | None:
@@ -61,12 +67,16 @@ class Seen:
     @property
     def problem(self) -> str:
         """Cause and next step; empty where the server is operational."""
-        service = self.name.replace("_", "-")
+        service = service_of(self.name)
         logs = f"look at: docker service logs --tail 20 <fleet>_{service}"
         if self.error:
             return f"{self.error}; {logs}"
         if self.healthy < self.desired:
             return f"{self.healthy} of {self.desired} replicas answer; look at: docker service ps <fleet>_{service}"
+        if self.gpu_healthy < self.gpu_desired:
+            pool = gpu_service_of(self.name)
+            has = f"{self.gpu_healthy} of {self.gpu_desired}"
+            return f"{has} replicas on GPUs answer; look at: docker service ps <fleet>_{pool}"
         if not self.tools:
             return f"it lists no tools; {logs}"
         if self.merged < len(self.tools):
@@ -104,7 +114,7 @@ def _row(seen: Seen) -> tuple[str, ...]:
     return (
         seen.name,
         seen.kind,
-        f"{seen.healthy}/{seen.desired}",
+        f"{seen.healthy}/{seen.desired}" + (f" gpu {seen.gpu_healthy}/{seen.gpu_desired}" if seen.gpu_desired else ""),
         seen.era or "-",
         str(len(seen.tools)),
         "-" if seen.p50_ms is None else f"{seen.p50_ms:.0f}",

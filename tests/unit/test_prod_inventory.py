@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, Sophia AI
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The production inventory compiles as it is, and says everything that is missing for a deployment at once."""
+"""The inventories compile as they are; production says everything that is missing for a deployment at once."""
 
 from __future__ import annotations
 
@@ -51,15 +51,19 @@ def plan_playbook(inventory: Path, *arguments: str) -> subprocess.CompletedProce
     )
 
 
-@pytest.fixture(scope="module")
-def plan(inventory: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    directory = tmp_path_factory.mktemp("plan")
+def planned(inventory: Path, directory: Path) -> tuple[dict[str, Any], str]:
+    """The plan without secrets, and what was warned of."""
     done = plan_playbook(inventory, "-e", "plan_secrets=false", "-e", f"plan_dir={directory}")
     assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads((directory / "plan.json").read_text("utf-8")), done.stderr
+
+
+@pytest.fixture(scope="module")
+def plan(inventory: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    made, warned = planned(inventory, tmp_path_factory.mktemp("plan"))
     # Whatever else lies in the inventory's directory is not read as hosts.
-    assert "WARNING" not in done.stderr
-    result: dict[str, Any] = json.loads((directory / "plan.json").read_text("utf-8"))
-    return result
+    assert "WARNING" not in warned
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +115,57 @@ def test_github_is_called_where_github_runs_it(plan: dict[str, Any]) -> None:
 
 
 def test_every_missing_secret_is_named_at_once(inventory: Path) -> None:
-    declared = yaml.safe_load((INVENTORY / "group_vars/all/fleet.yml").read_text("utf-8"))["mcp_fleet"]["secrets"]
+    declared = yaml.safe_load((INVENTORY / "group_vars/all/secrets.yml").read_text("utf-8"))["sophia_secrets"]
     wanted = {source["env"] for source in declared.values()}
     done = plan_playbook(inventory)
     assert done.returncode != 0
     assert set(re.findall(r"the variable (\w+) is\s+not\s+set", done.stdout)) == wanted
+
+
+# -- its neighbours --------------------------------------------------------------------------------------------------
+
+
+def copied(name: str, to: Path) -> Path:
+    return Path(shutil.copytree(ROOT / "inventories" / name, to / name, ignore=shutil.ignore_patterns(".state")))
+
+
+def test_three_nodes_run_the_same_catalogue(plan: dict[str, Any], tmp_path: Path) -> None:
+    three, warned = planned(ROOT / "inventories/prod-three", tmp_path)
+    assert "WARNING" not in warned
+    assert three["missing_locks"] == []
+
+    def entries(of: dict[str, Any]) -> list[dict[str, Any]]:
+        where = ("image", "constraints")  # which registry, and that data has its node
+        return [{key: value for key, value in server.items() if key not in where} for server in of["servers"]]
+
+    assert entries(three) == entries(plan)
+    assert [(n["name"], n["manager"], n["gpus"], n["gpu_slots"]) for n in three["nodes"]] == [
+        ("gpu-1", True, 1, 1), ("gpu-2", True, 2, 2), ("gpu-3", True, 1, 1),
+    ]  # fmt: skip
+    assert (three["edge"]["tls"], three["registry"]["kind"]) == ("files", "swarm")
+    assert three["stack"]["services"]["ai-memory"]["deploy"]["placement"]["constraints"] == ["node.labels.ai.sophia.mcp.host == gpu-1"]
+
+
+def test_three_nodes_need_a_certificate_besides(tmp_path: Path) -> None:
+    done = plan_playbook(copied("prod-three", tmp_path))
+    missing = set(re.findall(r"the variable (\w+) is\s+not\s+set", done.stdout))
+    assert {"EDGE_CERTIFICATE", "EDGE_KEY", "GITHUB_TOKEN"} <= missing
+
+
+def test_staging_has_no_gpu_and_says_what_runs_without(tmp_path: Path) -> None:
+    made, warned = planned(ROOT / "inventories/staging", tmp_path)
+    assert made["missing_locks"] == []
+    assert " ".join(warned.split()) == (
+        "[WARNING]: mcp_servers[0].gpu: 'preferred': no node that time may run on has GPUs; it runs on the CPU alone"
+    )
+    assert {"time", "ai-memory"} == set(made["stack"]["services"]) - {"gateway", "edge", "edge-config"}
+    done = plan_playbook(ROOT / "inventories/staging", "-e", "plan_secrets=false", "-e", "mcp_node_gpus=2")
+    assert done.returncode != 0
+    assert "staging-1: mcp_node_gpus: '2' is not allowed; give how many GPUs the node has" in " ".join(done.stdout.split())
+    on_a_gpu = tmp_path / "gpu"
+    done = plan_playbook(
+        copied("staging", tmp_path), "-e", "plan_secrets=false", "-e", f"plan_dir={on_a_gpu}", "-e", '{"mcp_node_gpus": 2}'
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "time-gpu" in json.loads((on_a_gpu / "plan.json").read_text("utf-8"))["stack"]["services"]
+    assert re.search(r"time +pypi +x2 .* gpu preferred x2 ", done.stdout)

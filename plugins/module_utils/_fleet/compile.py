@@ -8,9 +8,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._services import gpu_service_of, service_of
+
 from .edge import caddyfile, plan_edge
 from .facts import Facts
 from .gateway_config import PORT, gateway_config
+from .gpus import allot
 from .images import content_digest, plan_images
 from .placing import constraints, manager_warnings
 from .registry import plan_registry
@@ -21,7 +24,7 @@ from .validate import validate
 
 PLAN_VERSION = 1
 # Keys of an entry that are about making its image, or have another shape in the plan.
-BUILD_KEYS = ("source", "resources", "packages", "prepare", "files")
+BUILD_KEYS = ("source", "resources", "packages", "prepare", "files", "gpus", "gpu_tools")
 
 
 def compile_fleet(catalogue: Any, settings: Any, facts: Facts) -> dict[str, Any]:
@@ -35,12 +38,13 @@ def compile_fleet(catalogue: Any, settings: Any, facts: Facts) -> dict[str, Any]
     Raises:
         FleetError: with every mistake found.
     """
-    entries, fleet = validate(catalogue, settings, facts.gpu_nodes, facts.hosts)
+    entries, fleet = validate(catalogue, settings, facts.hosts)
     name = fleet["name"]
     images, missing_locks = plan_images(entries, fleet, facts)
     refs = {image["name"]: image["remote"] for image in images}
+    given = allot(entries, fleet["data_node"], facts.hosts)
     servers = [
-        _server(entry, refs, name, facts.gpu_nodes)
+        _server(entry, refs, name, given.replicas.get(entry["name"], 0))
         | {"constraints": constraints(entry, fleet["data_node"], facts.hosts)}
         for entry in entries
     ]
@@ -92,14 +96,21 @@ def compile_fleet(catalogue: Any, settings: Any, facts: Facts) -> dict[str, Any]
             for tier in TIERS
             if tier != "control" or scaled(servers)
         ],
-        "nodes": [{"name": host.name, "manager": host.manager, "labels": dict(host.labels)} for host in facts.hosts],
-        "warnings": manager_warnings(facts.hosts),
+        "nodes": [
+            {
+                "name": host.name,
+                "manager": host.manager,
+                "labels": dict(host.labels),
+                "gpus": host.gpus,
+                "gpu_slots": host.gpu_slots,
+            }
+            for host in facts.hosts
+        ],
+        "warnings": [*manager_warnings(facts.hosts), *given.warnings],
         "servers": servers,
         "gateway": {"replicas": fleet["gateway"]["replicas"], "port": PORT, "config": gateway},
         "edge": edge,
-        "stack": stack(
-            fleet, servers, refs, objects, {c["name"]: c["object"] for c in configs}, edge, facts.hosts
-        ),
+        "stack": stack(fleet, servers, refs, objects, {c["name"]: c["object"] for c in configs}, edge, facts.hosts),
         "client": {
             "url": f"{edge['url']}/mcp",
             "api_key_file": facts.api_key_file,
@@ -126,15 +137,21 @@ def _config(fleet: str, name: str, text: str) -> dict[str, str]:
     return {"name": name, "object": f"{fleet}_{name}_{content_digest(text)[:12]}", "content": text}
 
 
-def _server(entry: dict[str, Any], refs: dict[str, str], stack_name: str, gpu_nodes: int) -> dict[str, Any]:
-    """A server of the plan: the entry with what follows from it."""
-    source, service = entry["source"], entry["name"].replace("_", "-")
+def _server(entry: dict[str, Any], refs: dict[str, str], stack_name: str, on_gpus: int) -> dict[str, Any]:
+    """A server of the plan: the entry with what follows from it.
+
+    Args:
+        on_gpus: how many of its replicas have GPUs.
+    """
+    source, service = entry["source"], service_of(entry["name"])
     kind = source["kind"]
     url = source["url"] if kind == "remote" else ""
     dns = {"dns": f"tasks.{stack_name}_{service}", "port": entry["port"], "path": entry["path"]}
     port = str(entry["port"])
+    pool = _gpu_pool(entry, stack_name, on_gpus) if entry["gpu"] == "preferred" and on_gpus else None
     return {key: value for key, value in entry.items() if key not in BUILD_KEYS} | {
         "service": service,
+        "services": [service, *([pool["service"]] if pool else [])] if not url else [],
         "kind": kind,
         "url": url,
         "image": None if url else source["image"] if kind == "image" else refs[service],
@@ -143,5 +160,19 @@ def _server(entry: dict[str, Any], refs: dict[str, str], stack_name: str, gpu_no
         "memory": entry["resources"]["memory"],
         "replicas": first_replicas(entry),
         "env": {key: value.replace("{port}", port) for key, value in entry["env"].items()},
-        "gpu_count": 1 if entry["gpu"] != "none" and gpu_nodes else 0,
+        "gpu_count": entry["gpus"] if on_gpus else 0,
+        "gpu_pool": pool,
+    }
+
+
+def _gpu_pool(entry: dict[str, Any], stack_name: str, replicas: int) -> dict[str, Any]:
+    """Of a server with a CPU twin its GPU service: what it is called, where it is, and how calls get there."""
+    service = gpu_service_of(entry["name"])
+    routing = {"gpu": "preferred", "gpu_tools": entry["gpu_tools"], "concurrency": entry["concurrency"]}
+    limits = {key: value for key, value in entry["gpu_pool"].items() if key != "replicas" and value is not None}
+    return {
+        "service": service,
+        "replicas": replicas,
+        "upstream": {"dns": f"tasks.{stack_name}_{service}", "port": entry["port"], "path": entry["path"]},
+        "routing": routing | limits,
     }

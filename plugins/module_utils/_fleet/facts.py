@@ -18,12 +18,16 @@ class Host:
         manager: whether it is a manager.
         labels: what ``mcp_node_labels`` gives it.
         edge: whether clients reach it (``mcp_node_edge``).
+        gpus: how many GPUs it has (``mcp_node_gpus``).
+        gpu_slots: how many replicas may share each of them (``mcp_node_gpu_slots``).
     """
 
     name: str
     manager: bool = True
     labels: Mapping[str, str] = field(default_factory=dict)
     edge: bool = True
+    gpus: int = 0
+    gpu_slots: int = 1
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,6 @@ class Facts:
         trees: source tree (relative path, as in the catalogue) to the digest of its files.
         files: document (relative path) to contents.
         secret_digests: secret name to a digest of its value; empty where secrets were not resolved.
-        gpu_nodes: how many nodes have a GPU.
         api_key_file: where the controller keeps the gateway's API key.
         ca_file: where the controller keeps the certificate of the fleet's own authority.
         hosts: the inventory's nodes, managers first.
@@ -46,7 +49,6 @@ class Facts:
     trees: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     secret_digests: Mapping[str, str] = field(default_factory=dict)
-    gpu_nodes: int = 0
     api_key_file: str = ""
     ca_file: str = ""
     hosts: Sequence[Host] = ()

@@ -32,7 +32,7 @@ def _server(server: dict[str, Any], stack: str) -> dict[str, Any]:
     if server["url"]:
         result["url"] = server["url"]
     else:
-        result["dns"] = {"name": f"tasks.{stack}_{server['service']}", "port": server["port"], "path": server["path"]}
+        result["dns"] = _dns(stack, server["service"], server)
     result |= {
         "sessions": server["sessions"],
         "concurrency": server["concurrency"],
@@ -41,6 +41,9 @@ def _server(server: dict[str, Any], stack: str) -> dict[str, Any]:
     }
     if server["scale"] and server["scale"]["min"] == 0:
         result["wake_seconds"] = server["scale"]["wake_seconds"]
+    if pool := server["gpu_pool"]:
+        result["gpu_pool"] = {"dns": _dns(stack, pool["service"], server)}
+        result["pools"] = pool["routing"]
     if server["host_header"]:
         result["host_header"] = server["host_header"]
     if server["headers"]:
@@ -49,3 +52,7 @@ def _server(server: dict[str, Any], stack: str) -> dict[str, Any]:
             for name, value in server["headers"].items()
         }
     return result
+
+
+def _dns(stack: str, service: str, server: dict[str, Any]) -> dict[str, Any]:
+    return {"name": f"tasks.{stack}_{service}", "port": server["port"], "path": server["path"]}

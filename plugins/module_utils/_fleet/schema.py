@@ -208,7 +208,32 @@ SERVER: Mapping[str, Key] = {
         choices=("stateless", "sticky"),
         default="stateless",
     ),
-    "gpu": _text("preferred falls back to the CPU.", choices=("none", "preferred", "required"), default="none"),
+    "gpu": _text(
+        "required: every replica has GPUs, or the plan is refused. preferred: GPUs as far as they go, and a twin on the"
+        " CPU that takes the other calls; docs/gpu-placement.md says how.",
+        choices=("none", "preferred", "required"),
+        default="none",
+    ),
+    "gpus": Key(
+        "int",
+        "Units of each replica: GPUs, or slots of shared ones (mcp_node_gpu_slots). More than 1 where none is shared.",
+        default=1,
+        minimum=1,
+    ),
+    "gpu_tools": _words("With preferred: globs of the tools that need the GPU; without any, all do.", default=()),
+    "gpu_pool": Key(
+        "object",
+        "With preferred: the replicas on GPUs, and how the gateway fills them.",
+        keys={
+            "replicas": Key("int", "How many, as far as there are GPUs; without it, replicas.", minimum=1),
+            "concurrency": Key("int", "Calls in flight for each; without it, concurrency.", minimum=1),
+            "return_fraction": Key(
+                "number", "Once full, they take calls again at this part of their places.", minimum=0.01, maximum=1
+            ),
+            "return_seconds": Key("number", "Once down, they take calls again when well for so long.", minimum=0),
+        },
+        default={},
+    ),
     "secrets": Key(
         "map",
         "Environment variable to secret (a key of mcp_fleet.secrets); mounted below /run/secrets.",

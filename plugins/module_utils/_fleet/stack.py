@@ -5,20 +5,26 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils import _services
+
 from . import edge as edges
+from . import gpus
 from .dockerfiles import UID
 from .facts import Host
 from .placing import preferences
 from .scaling import PROXY, PROXY_PORT, scaled
 
-LABEL = "ai.sophia.mcp"
+LABEL = _services.LABEL
 # A service with this deploy label is not watched after it became ready (_swarm/convergence.py).
 SETTLED = f"{LABEL}.settled"
 CONFIG_TARGET = "/etc/mcp-gateway/config.yaml"
 AUTOSCALER_TARGET = "/etc/mcp-autoscaler/config.json"
+# Deploy labels with the bounds of a scaled service, by what the catalogue calls them.
+SCALE = {f"{LABEL}.scale.min": "min", f"{LABEL}.scale.max": "max"}
 ENGINE_SOCKET = "/var/run/docker.sock"
 
 Service = dict[str, Any]
@@ -49,8 +55,10 @@ def stack(
         "gateway": _gateway(fleet, servers, refs),
         "edge": _edge(fleet, refs),
         "edge-config": _edge_config(fleet["name"], refs, edge),
-        **{s["service"]: _server(s, name, secrets) for s in servers if s["image"]},
     }
+    shown = any(gpus.units(host) for host in hosts)
+    for server in (server for server in servers if server["image"]):
+        services |= _services_of(server, name, secrets, shown)
     if spread := preferences(hosts):
         for part in services.values():
             if part["deploy"].get("mode") != "global":
@@ -206,9 +214,51 @@ def _edge_config(fleet_name: str, refs: Mapping[str, str], edge: Mapping[str, An
     return service
 
 
+def _services_of(
+    server: dict[str, Any], fleet_name: str, secrets: Mapping[str, str], gpus_shown: bool
+) -> dict[str, Service]:
+    """A server's service, or its CPU twin and its GPU service.
+
+    Args:
+        gpus_shown: whether there are nodes on which a container may see GPUs.
+    """
+    plain, pool = _server(server, fleet_name, secrets), server["gpu_pool"]
+    if not pool:
+        if server["gpu_count"]:
+            _reserve(plain, server["gpu_count"])
+        elif gpus_shown:
+            _hide(plain)
+        return {server["service"]: plain}
+    on_gpu = copy.deepcopy(plain)
+    _hide(plain)
+    _reserve(on_gpu, server["gpu_count"])
+    on_gpu["deploy"]["replicas"] = pool["replicas"]
+    for bound in SCALE:  # the autoscaler moves the CPU twin
+        on_gpu["deploy"]["labels"].pop(bound, None)
+    for service, kind in ((plain, _services.CPU), (on_gpu, _services.GPU)):
+        service["labels"][_services.POOL] = service["deploy"]["labels"][_services.POOL] = kind
+    return {server["service"]: plain, pool["service"]: on_gpu}
+
+
+def _reserve(service: Service, count: int) -> None:
+    """Have Swarm assign GPUs to each of its replicas."""
+    service["deploy"]["resources"]["reservations"] = {
+        "generic_resources": [{"discrete_resource_spec": {"kind": gpus.KIND, "value": count}}]
+    }
+    service["environment"] = {gpus.CAPABILITIES: gpus.NEEDED, **service.get("environment", {})}
+    # A second one may find no unit free; one after the other, so that the others serve meanwhile.
+    _stop_first(service)
+    service["deploy"]["update_config"]["parallelism"] = 1
+
+
+def _hide(service: Service) -> None:
+    """Have it see no GPU where the nodes' runtime would show those that an image asks for."""
+    service["environment"] = {**service.get("environment", {}), gpus.VISIBLE: "void"}
+
+
 def _server(server: dict[str, Any], fleet_name: str, secrets: Mapping[str, str]) -> Service:
     service = _common(fleet_name, "server", server["image"])
-    service["labels"][f"{LABEL}.server"] = service["deploy"]["labels"][f"{LABEL}.server"] = server["name"]
+    service["labels"][_services.SERVER] = service["deploy"]["labels"][_services.SERVER] = server["name"]
     environment = dict(server["env"])
     for variable, secret in server["secrets"].items():
         environment[f"{variable}_FILE"] = f"/run/secrets/{secret}"
@@ -232,14 +282,10 @@ def _server(server: dict[str, Any], fleet_name: str, secrets: Mapping[str, str])
     deploy["replicas"] = server["replicas"]
     if server["scale"]:
         # A deploy keeps the replicas that it finds within these; the autoscaler moves nothing without them.
-        deploy["labels"] |= {f"{LABEL}.scale.{bound}": str(server["scale"][bound]) for bound in ("min", "max")}
+        deploy["labels"] |= {label: str(server["scale"][bound]) for label, bound in SCALE.items()}
     # Replicas move side by side: a server's update takes one start, not one a replica.
     deploy["update_config"]["parallelism"] = 0 if server["replicas"] < 3 else 2
     deploy["resources"] = _limits(server["cpus"], server["memory"])
     if server["constraints"]:
         deploy["placement"] = {"constraints": server["constraints"]}
-    if server["gpu_count"]:
-        deploy["resources"]["reservations"] = {
-            "generic_resources": [{"discrete_resource_spec": {"kind": "NVIDIA-GPU", "value": server["gpu_count"]}}]
-        }
     return service

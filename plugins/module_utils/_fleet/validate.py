@@ -14,8 +14,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._services import gpu_service_of, service_of
+
 from .edge import is_address
 from .facts import Host
+from .gpus import allot, host_rules, server_rules
 from .placing import placing_rules
 from .registry import own_secrets, registry_rules, settle
 from .scaling import scale_rules
@@ -130,9 +133,7 @@ def _object(value: Mapping[str, Any], keys: Mapping[str, Key], path: str, errors
     return result
 
 
-def _server_rules(
-    server: dict[str, Any], path: str, secrets: Mapping[str, Any], gpu_nodes: int, errors: list[str]
-) -> None:
+def _server_rules(server: dict[str, Any], path: str, secrets: Mapping[str, Any], errors: list[str]) -> None:
     """What one entry's keys demand of each other."""
     kind = server["source"].get("kind")
     told = any(error.startswith(f"{path}.command") for error in errors)
@@ -156,10 +157,6 @@ def _server_rules(
     for header, value in server["headers"].items():
         if value.get("secret") and value["secret"] not in secrets:
             errors.append(f"{path}.headers.{header}: no secret {value['secret']!r}; declare it in mcp_fleet.secrets")
-    if server["gpu"] == "required" and gpu_nodes == 0:
-        errors.append(
-            f"{path}.gpu: 'required', but no node of this inventory has mcp_node_gpus; use 'preferred' or add one"
-        )
     for file in server["files"]:
         below = file.removeprefix(FILES_DIR)
         if file == below or not re.fullmatch(FILE_BELOW, below) or ".." in below.split("/"):
@@ -239,15 +236,27 @@ def _fleet_rules(fleet: dict[str, Any], errors: list[str]) -> None:
         nets.append((name, net))
 
 
-def validate(
-    catalogue: Any, settings: Any, gpu_nodes: int = 0, hosts: Sequence[Host] = ()
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def _take_names(server: Mapping[str, Any], path: str, taken: dict[str, str], errors: list[str]) -> None:
+    """A server's services must be its own; ``taken`` has those of others, each with whose it is."""
+    name = server["name"]
+    if (service := service_of(name)) in taken:
+        errors.append(f"{path}.name: {name!r} is also {taken[service]}; choose another name")
+    taken.setdefault(service, path)
+    if server["gpu"] != "preferred":
+        return
+    if (service := gpu_service_of(name)) in taken:
+        errors.append(
+            f"{path}.gpu: 'preferred' makes the service {service}, which is also {taken[service]}; choose another name"
+        )
+    taken.setdefault(service, f"the GPU service of {path}")
+
+
+def validate(catalogue: Any, settings: Any, hosts: Sequence[Host] = ()) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The catalogue and the settings with all defaults filled in.
 
     Args:
         catalogue: the list ``mcp_servers``.
         settings: the mapping ``mcp_fleet``.
-        gpu_nodes: how many nodes of the inventory have a GPU.
         hosts: the inventory's nodes.
 
     Raises:
@@ -268,25 +277,31 @@ def validate(
         errors.append(f"mcp_servers: {_shown(catalogue)} is not a list with at least one server")
         catalogue = []
     servers: list[dict[str, Any]] = []
+    sound: list[dict[str, Any]] = []
     taken: dict[str, str] = {name: f"the fleet's own {what} {name}" for name, what in OWN_NAMES.items()}
     for index, entry in enumerate(catalogue):
         path = f"mcp_servers[{index}]"
         before = len(errors)
         server = _value(entry, Key("object", keys=SERVER), path, errors)
         if not isinstance(entry, Mapping):
+            sound.append({"gpu": "none"})
             continue
         if isinstance(server["name"], str):
-            service = server["name"].replace("_", "-")
-            if service in taken:
-                errors.append(f"{path}.name: {server['name']!r} is also {taken[service]}; choose another name")
-            taken.setdefault(service, path)
+            _take_names(server, path, taken, errors)
         if len(errors) == before or server["source"]:
-            _server_rules(server, path, fleet["secrets"], gpu_nodes, errors)
+            _server_rules(server, path, fleet["secrets"], errors)
             scale_rules(server, path, fleet["autoscaling"]["gpu"]["url"], errors)
+            server_rules(server, path, errors)
         servers.append(server)
+        # Of one with mistakes nothing is known that GPUs could be given by.
+        sound.append(server if len(errors) == before else {"gpu": "none"})
     _edge_rules(fleet, sum(1 for host in hosts if host.edge), errors)
     _fleet_rules(fleet, errors)
     placing_rules(servers, fleet["data_node"], hosts, errors)
+    odd = len(errors)
+    host_rules(hosts, errors)
+    if len(errors) == odd:
+        errors += allot(sound, fleet["data_node"], hosts).errors
     if errors:
         raise FleetError(list(dict.fromkeys(errors)))
     return servers, fleet

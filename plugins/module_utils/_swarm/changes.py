@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._services import on_gpus
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import LABEL, SwarmError
 
 WORDS = {
@@ -152,17 +153,25 @@ def without_scale(document: dict[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def only(current: dict[str, Any], wanted: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+def only(current: dict[str, Any], wanted: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """The current document with the named services as they are wanted, and nothing else changed.
 
     Raises:
-        SwarmError: a name is in neither document; the message lists those there are.
+        SwarmError: a name is in neither document, or the gateway would not know of a server's services; the message
+            says what to name.
     """
     document = copy.deepcopy(current)
     unknown = [name for name in names if name not in wanted["services"] and name not in current["services"]]
     if unknown:
         there = ", ".join(sorted(wanted["services"]))
         raise SwarmError(f"only: {', '.join(unknown)}: no such service; there are: {there}")
+    both = {**current["services"], **wanted["services"]}
+    pools = [n for n in names if on_gpus(both[n]) and (n in current["services"]) != (n in wanted["services"])]
+    if pools and "gateway" not in names:
+        raise SwarmError(
+            f"only: {', '.join(pools)}: comes or goes, and the gateway has to be told which of a server's services"
+            f" there are; deploy it too: only={','.join([*names, 'gateway'])}"
+        )
     for name in names:
         if name not in wanted["services"]:
             del document["services"][name]

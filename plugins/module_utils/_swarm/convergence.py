@@ -27,6 +27,9 @@ UNHEALTHY = "unhealthy container"
 # A service with this deploy label has done all that it is for when it is ready.
 SETTLED = f"{LABEL}.settled"
 NO_NODE_SECONDS = 10.0
+# A GPU that is wanted may be one that another task gives back, for which that has its stop_grace_period.
+FREED_SECONDS = 40.0
+NO_RESOURCES = "insufficient resources"
 OWN_PORT = "host-mode port already in use"
 ENDED = ("failed", "rejected", "orphaned", "complete")
 UPDATE_FAILED = ("paused", "rollback_started", "rollback_paused", "rollback_completed")
@@ -117,11 +120,24 @@ def judge(service: dict[str, Any], tasks: list[dict[str, Any]], updated_at: str,
     if len(bad) >= FAILED_TASKS:
         return Verdict("failed", f"{len(bad)} tasks ended", bad[0])
     pending = [task for task in mine if task["Status"]["State"] == "pending" and task["Status"].get("Err")]
-    # A task that waits for the port of the one before it gets it; one that was made later has its own time to wait.
-    hopeless = [t for t in pending if not (leaving and OWN_PORT in t["Status"]["Err"]) and _age(t) > NO_NODE_SECONDS]
+    # One that was made later has its own time to wait.
+    hopeless = [t for t in pending if _age(t) > _patience(service, t, bool(leaving))]
     if hopeless and waited > NO_NODE_SECONDS:
         return Verdict("failed", "no node can run it", hopeless[0])
     return Verdict("waiting", f"{running}/{desired}", next(iter(bad or pending), None))
+
+
+def _patience(service: dict[str, Any], task: dict[str, Any], leaving: bool) -> float:
+    """For how many seconds a task that no node takes is waited for.
+
+    Args:
+        leaving: whether tasks of before still run.
+    """
+    if leaving and OWN_PORT in task["Status"]["Err"]:  # it gets the port when the one before has left it
+        return float("inf")
+    reservations = (service["Spec"]["TaskTemplate"].get("Resources") or {}).get("Reservations") or {}
+    freed = reservations.get("GenericResources") and NO_RESOURCES in task["Status"]["Err"]
+    return FREED_SECONDS if freed else NO_NODE_SECONDS
 
 
 def describe(swarm: Swarm, name: str, verdict: Verdict) -> str:

@@ -63,6 +63,8 @@ def burden(services: Services, tasks: Tasks, there: list[Node], node: Node) -> B
     """
     found = Burden()
     others = [other for other in there if other.id != node.id]
+    every = [task for mine in tasks.values() for task in mine]
+    spare = {other.id: placement.spare(other, every) for other in others}
     for name, service in sorted(services.items()):
         mine = placement.count(tasks.get(service["ID"], []), there)
         if not mine[node.id]:
@@ -76,12 +78,30 @@ def burden(services: Services, tasks: Tasks, there: list[Node], node: Node) -> B
         elif not able:
             rules = placement.placement(service).get("Constraints") or []
             found.stuck[name] = f"no other node can run it{' (' + ', '.join(rules) + ')' if rules else ''}"
+        elif lacking := _take(spare, able, placement.reserved(service), mine[node.id]):
+            found.stuck[name] = f"reserves {', '.join(lacking)}, and no other node that can run it has enough free"
         else:
             found.movable.append(name)
             elsewhere = [t for t in tasks[service["ID"]] if runs(t) and t.get("NodeID") != node.id]
             if not elsewhere and placement.start_first(service):
                 found.alone.append(name)
     return found
+
+
+def _take(
+    spare: dict[str, dict[str, int]], able: Sequence[Node], needed: Mapping[str, int], replicas: int
+) -> list[str]:
+    """Take what replicas reserve from what nodes have left; returns the kinds where that is not enough."""
+    left = {node.id: dict(spare[node.id]) for node in able}
+    for dummy in range(replicas if needed else 0):
+        fit = [one for one in left.values() if all(one.get(kind, 0) >= number for kind, number in needed.items())]
+        if not fit:
+            return sorted(needed)
+        emptiest = max(fit, key=lambda one: sum(one.get(kind, 0) for kind in needed))
+        for kind, number in needed.items():
+            emptiest[kind] -= number
+    spare.update(left)
+    return []
 
 
 def runs(task: Mapping[str, Any]) -> bool:

@@ -105,7 +105,11 @@ def node(item: Mapping[str, Any]) -> Node:
         address=str(manager.get("Addr") or status.get("Addr") or "").rpartition(":")[0] or status.get("Addr", ""),
         engine=engine.get("EngineVersion", ""),
         labels=labels,
-        attributes={"engine": engine.get("Labels") or {}, "platform": description.get("Platform") or {}},
+        attributes={
+            "engine": engine.get("Labels") or {},
+            "platform": description.get("Platform") or {},
+            "resources": (description.get("Resources") or {}).get("GenericResources") or [],
+        },
     )
 
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where a service's tasks may run, where they do, and whether that is even. Pure: the engine's objects in, answers out.
 
-Constraints and preferences as SwarmKit reads them (moby/swarmkit manager/constraint, manager/scheduler).
+Preferences as SwarmKit reads them (moby/swarmkit manager/scheduler); constraints: ``_constraints.py``.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils import _constraints, _services
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import job
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.nodes import Node
 
-RULE = re.compile(r"^\s*([A-Za-z0-9_.-]+)\s*(==|!=)\s*(.*?)\s*$")
+# Managers before that take each node's update, which a network's attachment is, for the loss of its generic resources.
+LEAST_ENGINE = (23, 0, 2)
 # What a task on its way to running already counts for.
 THERE = ("new", "pending", "assigned", "accepted", "preparing", "ready", "starting", "running")
 
@@ -39,14 +41,8 @@ def value(node: Node, key: str) -> str | None:
 
 
 def meets(node: Node, constraint: str) -> bool:
-    """Whether a node meets one constraint. What a node does not have equals nothing."""
-    rule = RULE.match(constraint)
-    if not rule:
-        return False
-    key, operator, wanted = rule.groups()
-    has = value(node, key)
-    same = has is not None and has.lower() == wanted.lower()
-    return same == (operator == "==")
+    """Whether a node meets one constraint."""
+    return _constraints.meets(lambda key: value(node, key), constraint)
 
 
 def placement(service: dict[str, Any]) -> dict[str, Any]:
@@ -83,7 +79,70 @@ def fixed(service: dict[str, Any]) -> str:
     ports = (service["Spec"].get("EndpointSpec") or {}).get("Ports") or []
     if taken := [str(p["PublishedPort"]) for p in ports if p.get("PublishMode") == "host"]:
         return f"holds port {', '.join(taken)} of its node"
+    if kinds := reserved(service):
+        return f"reserves {', '.join(sorted(kinds))}, of which no node may have another free"
     return ""
+
+
+def reserved(service: dict[str, Any]) -> dict[str, int]:
+    """The generic resources that each of its tasks reserves, such as GPUs: kind to how many."""
+    wanted = (service["Spec"]["TaskTemplate"].get("Resources") or {}).get("Reservations") or {}
+    return _counted(wanted.get("GenericResources") or [])
+
+
+def _counted(resources: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Generic resources by kind: those with names count one each."""
+    found: dict[str, int] = {}
+    for item in resources:
+        if given := item.get("DiscreteResourceSpec"):
+            found[given["Kind"]] = found.get(given["Kind"], 0) + int(given["Value"])
+        elif given := item.get("NamedResourceSpec"):
+            found[given["Kind"]] = found.get(given["Kind"], 0) + 1
+    return found
+
+
+def spare(node: Node, tasks: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """What of its generic resources a node has left.
+
+    Args:
+        tasks: of all services.
+    """
+    left = _counted(node.attributes.get("resources") or [])
+    for task in tasks:
+        if task.get("NodeID") == node.id and task["Status"]["State"] in THERE:
+            for kind, number in _counted(task.get("AssignedGenericResources") or []).items():
+                left[kind] = left.get(kind, 0) - number
+    return left
+
+
+def unreservable(document: Mapping[str, Any], nodes: Sequence[Node]) -> list[str]:
+    """Why services of a compose document that reserve generic resources cannot run in this Swarm; one line each."""
+    wanted = {name: what for name, service in document["services"].items() if (what := _services.reserved(service))}
+    if not wanted:
+        return []
+    who = ", ".join(sorted(wanted))
+    kinds = sorted({kind for what in wanted.values() for kind in what})
+    wrong = []
+    old = [f"{node.name} runs {node.engine}" for node in nodes if node.votes and _version(node.engine) < LEAST_ENGINE]
+    if old:
+        wrong.append(
+            f"{who}: to reserve {', '.join(kinds)}, managers need Docker 23.0.2 or newer: older ones end such tasks as"
+            f" soon as they have a network (github.com/moby/moby/issues/44378), and {', '.join(old)}; upgrade the"
+            " managers, or set gpu: none"
+        )
+    for kind in kinds:
+        if not any(_counted(node.attributes.get("resources") or []).get(kind) for node in nodes):
+            wrong.append(
+                f"{', '.join(sorted(n for n in wanted if kind in wanted[n]))}: no node of this Swarm offers {kind}; run"
+                " playbooks/provision.yml, by which engines offer what mcp_node_gpus says"
+            )
+    return wrong
+
+
+def _version(engine: str) -> tuple[int, ...]:
+    """The numbers of an engine's version, such as 20.10.24+dfsg1; of one that is not known, the newest."""
+    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", engine)
+    return tuple(int(part or 0) for part in found.groups()) if found else LEAST_ENGINE
 
 
 def start_first(service: dict[str, Any]) -> bool:

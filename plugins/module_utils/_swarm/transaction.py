@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._services import reserved, service_of, whole
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import board
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import changes as diff
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import releases as records
@@ -26,7 +27,9 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.hooks i
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.images import images_of, pinned, prune_images
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.judging import Terms
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.lock import Lock, acquire, now
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.nodes import nodes
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.objects import prune_objects
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.placement import unreservable
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.releases import Release, Releases
 
 Say = Callable[[str], None]
@@ -65,7 +68,7 @@ class Wish:
         who, why, revision, catalogue: for the record.
         timeout, settle, wait: seconds to converge, to have run, to wait for another's lock.
         keep: how many deployed releases are kept.
-        only: services to deploy; all where empty.
+        only: services to deploy, each with its server's other one; all where empty.
         keep_images: images that stay even if no release names them.
         trial: whether a changed server's new version is tried beside the old one before it is updated.
         terms: the share of the calls that it takes then, and how it is judged.
@@ -146,8 +149,9 @@ class Transaction:
         current = releases.current
         document, verification = copy.deepcopy(wish.document), wish.verification
         if wish.only and current:
-            document = diff.only(current.document, document, wish.only)
-            verification = _merged(current.verification, verification, wish.only)
+            names = whole(wish.only, current.document, document)
+            document = diff.only(current.document, document, names)
+            verification = _merged(current.verification, verification, names)
         images = pinned(self.swarm, images_of(document))
         for name, image in images.items():
             document["services"][name]["image"] = image
@@ -156,6 +160,8 @@ class Transaction:
         )
         if missing := stacks.missing_objects(self.swarm, document):
             raise SwarmError("\n".join([*missing, "Nothing was changed; run the deploy playbook, which makes them."]))
+        if wrong := self._unreservable(document):
+            raise SwarmError("\n".join([*wrong, "Nothing was changed."]))
         if taken := stacks.taken_ports(self.swarm, self.fleet, document):
             raise SwarmError(
                 f"{'; '.join(taken)}. Stop what listens there (ss -ltnp shows it) or set another mcp_fleet.edge.port;"
@@ -167,6 +173,11 @@ class Transaction:
         before = current.document if current else None
         found = diff.changes(self.fleet, before and diff.without_scale(before), diff.without_scale(document))
         return Plan(release, found, drift(self.fleet, current, live))
+
+    def _unreservable(self, document: dict[str, Any]) -> list[str]:
+        """Why what reserves GPUs cannot have them; nobody is asked where nothing does."""
+        some = any(reserved(service) for service in document["services"].values())
+        return unreservable(document, nodes(self.swarm)) if some else []
 
     def preview(self, wish: Wish) -> Plan:
         """The plan without a lock, for check mode."""
@@ -331,7 +342,7 @@ class Transaction:
             self.say(line)
         if not names:
             return trials.Tried(words=words)
-        servers = [s for s in release.verification.get("servers", []) if s["name"].replace("_", "-") in names]
+        servers = [s for s in release.verification.get("servers", []) if service_of(s["name"]) in names]
         question = {**before.verification, "servers": servers}
         silent = self._why_silent(before, servers)
         if silent and wish.terms.share:
@@ -556,6 +567,6 @@ def unpinned(document: dict[str, Any]) -> dict[str, Any]:
 
 def _merged(current: dict[str, Any], wanted: dict[str, Any], names: list[str]) -> dict[str, Any]:
     """What the gate asks when only some services were deployed."""
-    new = {server["name"]: server for server in wanted.get("servers", []) if server["name"].replace("_", "-") in names}
-    old = {s["name"]: s for s in current.get("servers", []) if s["name"].replace("_", "-") not in names}
+    new = {server["name"]: server for server in wanted.get("servers", []) if service_of(server["name"]) in names}
+    old = {s["name"]: s for s in current.get("servers", []) if service_of(s["name"]) not in names}
     return {**wanted, **current, "servers": list({**old, **new}.values())}

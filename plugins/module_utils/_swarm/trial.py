@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._services import reserved, server_of, service_of
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import board
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import changes as diff
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
@@ -81,8 +82,7 @@ def candidates(before: dict[str, Any], after: dict[str, Any]) -> tuple[list[str]
     """Servers that change and can be tried; and for those that cannot a line each, why not."""
     able, words = [], []
     for name, service in sorted(after["services"].items()):
-        labels = (service.get("deploy") or {}).get("labels") or {}
-        if name not in before["services"] or f"{LABEL}.server" not in labels:
+        if name not in before["services"] or not server_of(service):
             continue
         if _of_tasks(before, name) == _of_tasks(after, name):
             continue
@@ -99,16 +99,14 @@ def why_not(service: dict[str, Any]) -> str:
     kept = [volume.get("source", "") for volume in service.get("volumes") or [] if volume.get("type") != "tmpfs"]
     if kept:
         return f"for two versions must not share its data ({', '.join(kept)})"
+    if kinds := sorted(reserved(service)):
+        return f"for that would take a second {' and '.join(kinds)}"
     if (deploy.get("update_config") or {}).get("order") == "stop-first":
         return "for the old one has to stop before the new one starts"
     if service.get("ports"):
         return "for it holds a port of the host"
     if deploy.get("mode", "replicated") != "replicated":
         return f"for its mode is {deploy['mode']}"
-    reserved = ((deploy.get("resources") or {}).get("reservations") or {}).get("generic_resources")
-    if reserved:
-        kinds = sorted({item["discrete_resource_spec"]["kind"] for item in reserved})
-        return f"for that would take a second {' and '.join(kinds)}"
     return ""
 
 
@@ -241,7 +239,7 @@ class Trial:
         stack = stack_of(self._fleet)
         canaries = {
             server["name"]: {
-                "name": f"tasks.{stack}_{key_of(server['name'].replace('_', '-'))}",
+                "name": f"tasks.{stack}_{key_of(service_of(server['name']))}",
                 "port": server["upstream"]["port"],
                 "path": server["upstream"]["path"],
                 "share": share,

@@ -88,6 +88,27 @@ def test_gpus_by_replica() -> None:
     assert decider.decide(0, tasks, Load(), {**uses, "GPU-a2": 0, "GPU-b2": 0}).reason is Reason.UNKNOWN
 
 
+@pytest.mark.parametrize(
+    ("given", "replicas"),
+    [
+        (("GPU-a.1", "GPU-b.1"), 4),  # 95 % of each
+        (("GPU-a.1", "GPU-a.2"), 4),  # two slots of one: both show its 100 %
+        (("MIG-a", "GPU-a.2"), 2),  # an exporter that names GPUs knows no parts of one: what it does may be nothing
+        (("GPU-a.x", "GPU-a.1"), 2),  # no slot
+    ],
+)
+def test_a_slot_of_a_gpu_has_the_use_of_the_gpu(given: tuple[str, str], replicas: int) -> None:
+    tasks = replace(service(2), ready=tuple((name,) for name in given), unready=0)
+    decided = Decider(replace(RULE, targets={"gpu_percent": 50})).decide(0, tasks, Load(), {"GPU-a": 1.0, "GPU-b": 0.9})
+    assert decided.replicas == replicas
+
+
+def test_a_part_of_a_gpu_is_found_where_the_exporter_names_it() -> None:
+    tasks = replace(service(1), ready=(("MIG-a",),), unready=0)
+    decided = Decider(replace(RULE, targets={"gpu_percent": 50})).decide(0, tasks, Load(), {"MIG-a": 1.0})
+    assert decided.replicas == 2
+
+
 def test_down_after_its_window_and_not_before() -> None:
     decider, said = Decider(RULE), []
     for now in range(0, 14, 2):

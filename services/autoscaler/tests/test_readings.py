@@ -37,10 +37,14 @@ def scrape(failed: list[str] | None = None, **gateways: Gateway) -> Scrape:
     return Scrape({address: gateway.samples() for address, gateway in gateways.items()}, failed or [])
 
 
-def test_all_replicas_and_pools_are_added() -> None:
-    one, other = Gateway().set(3, 1).set(2, 0, " (gpu)"), Gateway().set(4, 2)
-    load = Readings().of(scrape(a=one, b=other))["time"]
-    assert (load.running, load.waiting, load.calls, load.complete) == (9, 3, 12, True)
+def test_all_replicas_are_added() -> None:
+    load = Readings().of(scrape(a=Gateway().set(3, 1), b=Gateway().set(4, 2)))["time"]
+    assert (load.running, load.waiting, load.calls, load.complete) == (7, 3, 10, True)
+
+
+def test_calls_on_gpus_are_no_work_of_the_cpu_twin() -> None:
+    known = Readings().of(scrape(a=Gateway().set(1, 0).set(16, 4, " (gpu)")))
+    assert (known["time"].running, known["time"].waiting, set(known)) == (1, 0, {"time"})
 
 
 def test_one_that_does_not_answer_makes_them_lower_bounds() -> None:

@@ -100,11 +100,12 @@ class Replicas:
         self.by_url = {"http://c/mcp": 1}
 
 
-def some_canary(share: float, *, sticky: bool = False, until: float = FAR) -> Canary:
+def some_canary(share: float, *, sticky: bool = False, until: float = FAR, on_gpu: bool = False) -> Canary:
     stable: Any = SimpleNamespace(
         name="x",
         server=SimpleNamespace(sticky=sticky),
         clients=SimpleNamespace(url_of=lambda key: {"old": "http://o/mcp"}.get(key)),
+        on_gpu=lambda _call: on_gpu,
     )
     upstream: Any = SimpleNamespace(
         replicas=Replicas(),
@@ -147,6 +148,29 @@ def test_a_canary_gets_its_share_whichever_way_calls_take(share: float) -> None:
 @pytest.mark.parametrize(("share", "until"), [(0, FAR), (50, 1.0)])
 def test_without_a_share_or_after_its_time_it_gets_nothing(share: float, until: float) -> None:
     assert asyncio.run(taken(some_canary(share, until=until), 200)) == {"stable": 200}
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_a_canary_is_not_compared_with_what_gpus_do(on_gpu: bool) -> None:
+    async def every() -> Counter[str]:
+        canary, found = some_canary(50, on_gpu=on_gpu), Counter[str]()
+
+        async def new(_call: Call) -> Json:
+            return {}
+
+        async def old(_call: Call) -> Json:
+            found["stable"] += 1
+            return {}
+
+        canary.upstream.request = new  # type: ignore[method-assign]
+        for _ in range(100):  # servers with a GPU pool send nothing without waiting
+            await canary.carry(Call("tools/call", {}, principal="p"), old)
+        return found + Counter({"seen": canary.sides.stable.calls, "canary": canary.sides.canary.calls})
+
+    found = asyncio.run(every())
+    assert found["canary"] + found["stable"] == 100
+    assert 30 < found["canary"] < 70
+    assert found["seen"] == (0 if on_gpu else found["stable"])
 
 
 def test_sessions_are_divided_by_their_key_and_stay() -> None:

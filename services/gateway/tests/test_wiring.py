@@ -225,6 +225,11 @@ def test_gpu_tools_go_to_the_gpu_pool_and_fall_back_to_the_cpu(gateway: Start, f
         return str(client.call("ocr__whoami", {})["result"]["content"][0]["text"])
 
     wait_until(lambda: process() == str(gpu.process.pid), "the GPU takes it")
+    known = httpx2.get(f"{running.url}/status").json()["servers"][0]["replicas"]
+    ports = {"gpu": gpu.url, "cpu": cpu.url}
+    assert [(replica["pool"], replica["address"].rpartition(":")[2]) for replica in known] == [
+        (pool, url.rpartition(":")[2]) for pool, url in ports.items()
+    ]
     gpu.process.kill()
     gpu.process.wait()
     deadline = time.monotonic() + 20

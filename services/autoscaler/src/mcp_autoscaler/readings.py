@@ -15,7 +15,8 @@ NAMES = (RUNNING, WAITING, PARKED, REQUESTS, COUNT, BUCKET)
 # Clients' requests that are work; lists and pings are not.
 WORK = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
 QUANTILE = 0.95
-# The gateway counts a server's GPU pool apart.
+# The gateway counts a server's GPU pool apart. That has as many replicas as there are GPUs for; what is scaled is its
+# CPU twin, and calls on GPUs are no work of the twin's.
 POOL = " (gpu)"
 
 Key = tuple[str, tuple[tuple[str, str], ...]]
@@ -26,7 +27,7 @@ class Load:
     """One server's, over all replicas of the gateway.
 
     Attributes:
-        running, waiting: calls in flight, and those that wait for a place.
+        running, waiting: calls in flight, and those that wait for a place; with a GPU pool, those of its CPU twin.
         parked: calls that wait because the server has no replica.
         active: whether there was any call since the look before.
         latency: 95th percentile of its answers since then, in seconds; 0 where nothing was asked, None where
@@ -94,9 +95,11 @@ class Readings:
             fresh = fresh or before is None
             now: dict[Key, float] = {}
             for sample in samples:
-                server = sample.labels.get("server", "").removesuffix(POOL)
+                label = sample.labels.get("server", "")
+                server = label.removesuffix(POOL)
                 if sample.name in (RUNNING, WAITING, PARKED):
-                    gauges[server][sample.name] += sample.value
+                    if server == label:
+                        gauges[server][sample.name] += sample.value
                     continue
                 if sample.name == REQUESTS and sample.labels.get("method") not in WORK:
                     continue

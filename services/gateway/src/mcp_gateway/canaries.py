@@ -129,13 +129,15 @@ def replicas_of(upstream: Upstream) -> list[Json]:
     return [
         {
             "address": r.address,
+            "pool": pool if len(upstream.lanes) > 1 else None,
             "healthy": r.healthy,
             "state": r.state,
             "breaker": r.breaker.state,
             "inflight": r.inflight,
             "latency_ms": round(r.latency * 1000, 1),
         }
-        for r in upstream.all_replicas
+        for pool, replicas in upstream.by_pool.items()
+        for r in replicas.by_url.values()
     ]
 
 

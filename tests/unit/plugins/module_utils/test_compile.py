@@ -297,12 +297,6 @@ def test_what_keeps_files_is_stopped_before_it_is_started_anew() -> None:
     assert plan()["stack"]["volumes"]["memory_data"]["name"] == "mcp_memory_data"
 
 
-def test_gpu_is_reserved_only_where_there_is_one() -> None:
-    assert "reservations" not in plan()["stack"]["services"]["ai-memory"]["deploy"]["resources"]
-    with_gpu = plan(gpu_nodes=1)["stack"]["services"]["ai-memory"]["deploy"]["resources"]["reservations"]
-    assert with_gpu["generic_resources"][0]["discrete_resource_spec"] == {"kind": "NVIDIA-GPU", "value": 1}
-
-
 def test_ports_are_filled_in() -> None:
     assert plan()["stack"]["services"]["memory"]["environment"]["PORT"] == "8000"
 

@@ -91,6 +91,23 @@ def test_verdicts(given: dict[str, Any], tasks: list[dict[str, Any]], waited: fl
     assert judge(given, tasks, APPLIED, waited).state == state
 
 
+@pytest.mark.parametrize(
+    ("error", "reserves", "age", "state"),
+    [
+        ("no suitable node (insufficient resources on 2 nodes)", True, 30, "waiting"),  # the one before has not ended yet
+        ("no suitable node (insufficient resources on 2 nodes)", True, 50, "failed"),
+        ("no suitable node (insufficient resources on 2 nodes)", False, 30, "failed"),  # memory: nobody gives that back
+        ("no suitable node (scheduling constraints not satisfied on 2 nodes)", True, 30, "failed"),
+    ],
+)
+def test_a_gpu_that_another_task_holds_is_waited_for(error: str, reserves: bool, age: float, state: str) -> None:
+    given = service(desired=1)
+    unit = {"DiscreteResourceSpec": {"Kind": "NVIDIA-GPU", "Value": 1}}
+    given["Spec"]["TaskTemplate"]["Resources"] = {"Reservations": {"GenericResources": [unit] if reserves else []}}
+    created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - age))
+    assert judge(given, [task("pending", error=error, created=created)], BEFORE, age).state == state
+
+
 def test_a_failure_points_at_the_task() -> None:
     verdict = judge(service(), [FAILED, FAILED, FAILED], APPLIED, 9)
     assert verdict.task is FAILED

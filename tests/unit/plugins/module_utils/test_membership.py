@@ -157,6 +157,7 @@ def test_none_can_be_asked() -> None:
         "d: is a worker (active)",
         "e: is what this is about",
     ]
+    assert str(refused.value).startswith("No manager of this inventory can be asked:\n")
 
 
 def test_none_is_needed_where_there_is_nothing() -> None:

@@ -74,6 +74,42 @@ def test_what_may_stop_is_named_when_it_has(swarm: Any) -> None:
     assert said == [f"{NODE} is empty; what ran on it runs elsewhere, but for mcp_data: stopped until it is back"]
 
 
+def gpus(number: int) -> dict[str, Any]:
+    return {"DiscreteResourceSpec": {"Kind": "NVIDIA-GPU", "Value": number}}
+
+
+def serve_on_gpus(swarm: Any, name: str, on: str, replicas: int = 1) -> None:
+    swarm.api.serve(name, on, replicas, Resources={"Reservations": {"GenericResources": [gpus(1)]}})
+    for task in swarm.api.tasks_:
+        if task["ServiceID"] == f"s-{name}":
+            task["AssignedGenericResources"] = [gpus(1)]
+
+
+@pytest.mark.parametrize(("has", "room"), [({"c": 2}, True), ({"c": 1}, False), ({"a": 1}, True), ({}, False)])
+def test_what_reserves_a_gpu_needs_one_that_is_free_elsewhere(swarm: Any, has: dict[str, int], room: bool) -> None:
+    for name, number in {"b": 1, **has}.items():
+        swarm.api.there[f"id-{name}"]["Description"]["Resources"] = {"GenericResources": [gpus(number)]}
+    serve_on_gpus(swarm, "asr", "c" if "c" in has else "")
+    serve_on_gpus(swarm, "ocr", "b")
+    if room:
+        assert emptied(swarm)["moved"] == ["mcp_ocr"]
+        return
+    assert refused(lambda: emptied(swarm)) == [
+        f"{NODE} cannot be emptied without stopping what only it can run; nothing was changed:",
+        "mcp_ocr: reserves NVIDIA-GPU, and no other node that can run it has enough free",
+        "To stop these until the node is back: -e stop_pinned=true. Data stays on the node.",
+    ]
+    assert emptied(swarm, stop_pinned=True)["stopped"] == ["mcp_ocr"]
+
+
+def test_two_do_not_count_on_the_same_free_gpu(swarm: Any) -> None:
+    for name in "bc":
+        swarm.api.there[f"id-{name}"]["Description"]["Resources"] = {"GenericResources": [gpus(2)]}
+    serve_on_gpus(swarm, "asr", "b c", 2)
+    serve_on_gpus(swarm, "ocr", "b")
+    assert "mcp_ocr: reserves NVIDIA-GPU" in refused(lambda: emptied(swarm))[1]
+
+
 @pytest.mark.parametrize("before", ["active", "pause"])
 def test_what_does_not_start_elsewhere_stays(swarm: Any, before: str) -> None:
     swarm.api.serve("time", "b")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -94,6 +95,7 @@ def test_unevenness_over_zones(counts: dict[str, int], moves: int) -> None:
     assert placement.uneven(spread, counts, there) == moves
 
 
+ONE_GPU = {"Reservations": {"GenericResources": [{"DiscreteResourceSpec": {"Kind": "NVIDIA-GPU", "Value": 1}}]}}
 VOLUME = {"Mounts": [{"Type": "volume", "Source": "mcp_git_data", "Target": "/data"}, {"Type": "tmpfs", "Target": "/tmp"}]}
 
 
@@ -108,6 +110,7 @@ VOLUME = {"Mounts": [{"Type": "volume", "Source": "mcp_git_data", "Target": "/da
             {**service("s"), "Spec": {**service("s")["Spec"], "EndpointSpec": {"Ports": [{"PublishedPort": 443, "PublishMode": "host"}]}}},
             "holds port 443 of its node",
         ),
+        (service("s", Resources=ONE_GPU), "reserves NVIDIA-GPU, of which no node may have another free"),
     ],
 )  # fmt: skip
 def test_what_is_never_moved(given: dict[str, Any], why: str) -> None:
@@ -164,3 +167,54 @@ def test_what_a_drain_finds() -> None:
     assert found.stuck == {"bound": "no other node can run it (node.id == a)", "data": "keeps data on a, in mcp_git_data"}
     with pytest.raises(SwarmError, match="data: keeps data on a, in mcp_git_data\n.*stop_pinned=true"):
         check(found, A)
+
+
+def compose(**services: int) -> dict[str, Any]:
+    def deploy(units: int) -> dict[str, Any]:
+        spec = {"discrete_resource_spec": {"kind": "NVIDIA-GPU", "value": units}}
+        return {"deploy": {"resources": {"reservations": {"generic_resources": [spec]} if units else {}}}}
+
+    return {"services": {name: deploy(units) for name, units in services.items()}}
+
+
+OFFER = {"resources": [{"NamedResourceSpec": {"Kind": "NVIDIA-GPU", "Value": "GPU-1"}}]}
+
+
+@pytest.mark.parametrize(
+    ("engine", "able"),
+    [("20.10.24+dfsg1", False), ("23.0.1", False), ("23.0.2", True), ("26.1.5+dfsg1", True), ("29.0", True), ("dev", True)],
+)
+def test_old_managers_keep_no_task_with_a_gpu(engine: str, able: bool) -> None:
+    there = [replace(node("a"), engine=engine, role="manager", attributes=OFFER), replace(node("w"), engine="20.10.1")]
+    said = placement.unreservable(compose(ocr=1, asr=2, time=0), there)
+    assert said == ([] if able else [
+        "asr, ocr: to reserve NVIDIA-GPU, managers need Docker 23.0.2 or newer: older ones end such tasks as soon as they"
+        f" have a network (github.com/moby/moby/issues/44378), and a runs {engine}; upgrade the managers, or set gpu: none"
+    ])  # fmt: skip
+    assert placement.unreservable(compose(time=0), there) == []
+
+
+def test_some_node_must_offer_what_is_reserved() -> None:
+    there = [replace(node("a"), engine="28.0.0", role="manager")]
+    assert placement.unreservable(compose(ocr=1, time=0), there) == [
+        "ocr: no node of this Swarm offers NVIDIA-GPU; run playbooks/provision.yml, by which engines offer what"
+        " mcp_node_gpus says"
+    ]
+
+
+def test_what_a_node_has_left_of_its_gpus() -> None:
+    def given(*names: str) -> list[dict[str, Any]]:
+        return [{"NamedResourceSpec": {"Kind": "NVIDIA-GPU", "Value": name}} for name in names]
+
+    def held(where: str, state: str, resources: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"NodeID": where, "Status": {"State": state}, "AssignedGenericResources": resources}
+
+    disks = {"DiscreteResourceSpec": {"Kind": "SSD", "Value": 3}}
+    there = replace(node("a"), attributes={"resources": [*given("GPU-1.1", "GPU-1.2", "GPU-2.1"), disks]})
+    other = held("other", "running", given("GPU-9.1"))
+    assert placement.spare(there, [other]) == {"NVIDIA-GPU": 3, "SSD": 3}
+    used = [held(there.id, "running", [*given("GPU-1.1"), {"DiscreteResourceSpec": {"Kind": "SSD", "Value": 2}}])]
+    # One that ended has given its own back; one that is to end holds it until then.
+    ended, ending = held(there.id, "shutdown", given("GPU-1.2")), held(there.id, "running", given("GPU-2.1"))
+    assert placement.spare(there, [*used, ended, {**ending, "DesiredState": "shutdown"}]) == {"NVIDIA-GPU": 1, "SSD": 1}
+    assert placement.spare(node("b"), used) == {}

@@ -38,7 +38,7 @@ def refused(servers: list[dict[str, Any]], hosts: list[Host], **settings: Any) -
 def test_one_node_demands_nothing() -> None:
     made = plan([PLAIN, DATA], ONE)
     assert placement(made, "plain") == placement(made, "data") == {}
-    assert made["nodes"] == [{"name": "a", "manager": True, "labels": {}}]
+    assert made["nodes"] == [{"name": "a", "manager": True, "labels": {}, "gpus": 0, "gpu_slots": 1}]
 
 
 def test_data_has_a_home_where_there_are_several_nodes() -> None:

@@ -20,9 +20,9 @@ def server(**changes: Any) -> dict[str, Any]:
     return {"name": "time", "source": PYPI, "command": ["mcp-server-time"], **changes}
 
 
-def errors(servers: Any, settings: Any = None, gpu_nodes: int = 0, hosts: Sequence[Host] = ()) -> list[str]:
+def errors(servers: Any, settings: Any = None, hosts: Sequence[Host] = ()) -> list[str]:
     with pytest.raises(FleetError) as raised:
-        validate(servers, settings, gpu_nodes, hosts)
+        validate(servers, settings, hosts)
     return raised.value.errors
 
 
@@ -235,7 +235,7 @@ def test_a_value_of_a_secret_is_never_shown() -> None:
 
 
 def test_gpu_required_with_a_gpu_node() -> None:
-    validate([server(gpu="required")], None, gpu_nodes=1)
+    validate([server(gpu="required")], None, hosts=[Host("a", gpus=1)])
 
 
 def test_private_keys_of_people_are_left_to_them() -> None:

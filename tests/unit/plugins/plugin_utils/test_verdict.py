@@ -41,6 +41,7 @@ def test_a_good_server_is_operational() -> None:
     [
         ({"error": "refused"}, "refused; look at: docker service logs --tail 20 <fleet>_ai-memory"),
         ({"healthy": 1}, "1 of 2 replicas answer"),
+        ({"gpu_desired": 2, "gpu_healthy": 1}, "1 of 2 replicas on GPUs answer; look at: docker service ps <fleet>_ai-memory-gpu"),
         ({"tools": [], "merged": 0}, "lists no tools"),
         ({"merged": 1}, "/mcp lists 1 of its 2 tools"),
         ({"result": "nothing"}, "stats answered 'nothing', not 'memories'"),
@@ -49,6 +50,13 @@ def test_a_good_server_is_operational() -> None:
 )
 def test_each_way_to_fail_names_cause_and_next_step(changes: dict[str, Any], said: str) -> None:
     assert said in seen(**changes).problem
+
+
+def test_a_gpu_service_has_replicas_of_its_own_in_the_table() -> None:
+    rows = _verdict.table([seen(), seen(gpu_desired=1, gpu_healthy=1)])
+    assert [row.split("  ")[0] for row in rows[1:]] == ["ai_memory", "ai_memory"]
+    assert "2/2 gpu 1/1" in rows[2]
+    assert "gpu" not in rows[1]
 
 
 def test_percentiles() -> None:

@@ -2,7 +2,8 @@
 
 It is an upstream of its own, with its own replicas, checks, sessions and queue. Of a stateless server it takes calls,
 of a sticky one new sessions, whole. Lists always come from the old replicas. A call that could not be sent to the
-canary goes to them; a session that it held is opened anew when it is gone, as for any replica that was lost.
+canary goes to them; a session that it held is opened anew when it is gone, as for any replica that was lost. Of a
+server with a GPU pool it takes its share of all calls, and is compared with the CPU twin's.
 """
 
 from __future__ import annotations
@@ -124,6 +125,8 @@ class Canary:
                 return await self._noted(self.sides.canary, call, self.upstream.request)
             except Unreached:
                 log.info("the canary took no call; the old replicas have it", extra={"server": self._stable.name})
+        if self._stable.on_gpu(call):
+            return await stable(call)  # the canary has no GPU, and is compared with what has none either
         return await self._noted(self.sides.stable, call, stable)
 
     def note_stable(self, seconds: float, result: Json) -> None:

@@ -110,6 +110,11 @@ class Upstream:
         return [self._gpu, self._main] if self._gpu else [self._main]
 
     @property
+    def by_pool(self) -> dict[Pool, Replicas]:
+        """The replicas of each pool that there is: GPU first."""
+        return {Pool.CPU if lane is self._main else Pool.GPU: lane.replicas for lane in self.lanes}
+
+    @property
     def all_replicas(self) -> list[Replica]:
         """Of both pools."""
         return [replica for lane in self.lanes for replica in lane.replicas.by_url.values()]
@@ -306,7 +311,7 @@ class Upstream:
                 return await self._request(begun.lane, call, set())
             finally:
                 begun.lane.admission.leave(call.principal)
-        tool = call.params.get("name") if call.method == "tools/call" else None
+        tool = _tool_of(call)
         lane = self._main if self._pools is None else self._lane(tool, call.span)
         group = self._group(tool) if self._grouped else None
         principal, admission = call.principal, lane.admission
@@ -329,10 +334,14 @@ class Upstream:
         finally:
             admission.leave(principal, group)
 
-    def _lane(self, tool: Any, span: Span | None) -> Lane:
+    def on_gpu(self, call: Call) -> bool:
+        """Whether the call would go to a replica on a GPU now."""
+        return self._pools is not None and self._pools.choose(_tool_of(call)).pool is Pool.GPU
+
+    def _lane(self, tool: str | None, span: Span | None) -> Lane:
         """Which pool takes the call: GPU or CPU."""
         assert self._pools is not None
-        choice = self._pools.choose(tool if isinstance(tool, str) else None)
+        choice = self._pools.choose(tool)
         self.pool = choice.pool
         self._metrics.pool_choices.labels(self.name, choice.pool, choice.reason).inc()
         if span:
@@ -340,10 +349,10 @@ class Upstream:
             span.set(tracing.POOL_REASON, choice.reason)
         return self._gpu if choice.pool is Pool.GPU and self._gpu else self._main
 
-    def _group(self, tool: Any) -> Gate | None:
+    def _group(self, tool: str | None) -> Gate | None:
         """The group whose limit the call is under as well."""
         name = self.server.group
-        if isinstance(tool, str):
+        if tool is not None:
             for pattern, group in self.server.tools_in_group.items():
                 if fnmatchcase(tool, pattern):
                     name = group
@@ -466,3 +475,9 @@ class Upstream:
             return lane.replicas.choose(tried, None, None, now)
         prefer = self._sessions.url_of(call.session_key) or (call.pin.url if call.pin else None)
         return lane.replicas.choose(tried, prefer, call.session_key)
+
+
+def _tool_of(call: Call) -> str | None:
+    """The tool that is called; None for other requests."""
+    name = call.params.get("name") if call.method == "tools/call" else None
+    return name if isinstance(name, str) else None
