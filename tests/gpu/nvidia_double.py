@@ -206,7 +206,7 @@ def ctk(arguments: list[str]) -> int:
         if "--nvidia-set-as-default" in arguments:
             settings["default-runtime"] = "nvidia"
         print('time="…" level=info msg="Config file does not exist; using empty config"', file=sys.stderr)
-        sys.stdout.write(json.dumps(settings, indent=4, sort_keys=True))
+        print(json.dumps(settings, indent=4, sort_keys=True))
     elif words[:2] == ["cdi", "generate"]:
         print('time="…" level=info msg="Auto-detected mode as \'nvml\'"', file=sys.stderr)
         json.dump(cdi(load()), sys.stdout, indent=2)

@@ -43,7 +43,7 @@ NVIDIA_VENDOR = "0x10de"
 # Display controllers: VGA and 3D ones are GPUs; the audio functions of the same cards have another class.
 DISPLAY_CLASS = "0x03"
 DRIVER_NOT_LOADED, NO_DEVICES, NO_LIBRARY = 9, 6, 12
-LOST = re.compile(r"Unable to determine the device handle for GPU\s*(?:\d+:\s*)?([0-9A-Fa-f]+:[0-9A-Fa-f:.]+): (.+)")
+LOST = re.compile(r"Unable to determine the device handle for GPU\s*(?:\d+:\s+)?([0-9A-Fa-f]{4,8}:[0-9A-Fa-f:.]+): (.+)")
 XID = re.compile(r"NVRM: Xid \(PCI:([0-9A-Fa-f:]+)[0-9A-Fa-f.]*\): (\d+)")
 # Errors of the GPU itself. The others are those of programs that use it (13, 31, 43, 45), or for nobody to act on.
 FATAL_XIDS = {
