@@ -88,6 +88,14 @@ def load() -> dict[str, Any]:
         return dict(json.load(file))
 
 
+def text(path: str) -> str:
+    """A file's content; empty where there is none."""
+    if not os.path.exists(path):
+        return ""
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
 def minor(gpu: dict[str, Any], number: int) -> int:
     return int(gpu.get("minor", number))
 
@@ -154,7 +162,7 @@ def smi(arguments: list[str]) -> int:
         print(f"CUDA Version                              : {state['cuda']}\n")
         print(f"Attached GPUs                             : {len(gpus)}")
     elif "-pm" in arguments:
-        for number, gpu in gpus:
+        for dummy, gpu in gpus:
             gpu["persistence"] = arguments[arguments.index("-pm") + 1] == "1"
             print(f"Enabled persistence mode for GPU {bus(gpu)}.")
         with open(STATE, "w", encoding="utf-8") as file:
@@ -201,7 +209,7 @@ def ctk(arguments: list[str]) -> int:
         return ctk_config(arguments)
     elif words[:2] == ["runtime", "configure"] and "--dry-run" in arguments:
         path = option(arguments, "--config")
-        settings = json.load(open(path, encoding="utf-8")) if os.path.exists(path) else {}
+        settings = json.loads(text(path) or "{}")
         settings.setdefault("runtimes", {})["nvidia"] = {"args": [], "path": "nvidia-container-runtime"}
         if "--nvidia-set-as-default" in arguments:
             settings["default-runtime"] = "nvidia"
@@ -220,37 +228,37 @@ def read_toml(path: str) -> dict[str, dict[str, str]]:
     """Section to key to the value as it is written; a comment's key begins with #."""
     settings: dict[str, dict[str, str]] = {"": {}}
     section = ""
-    for line in open(path, encoding="utf-8") if os.path.exists(path) else ():
+    for line in text(path).splitlines():
         if match := re.match(r"\[(.+)\]$", line.strip()):
             section = match[1]
             settings[section] = {}
         elif " = " in line:
-            key, dummy, text = line.strip().partition(" = ")
-            settings[section][key] = text
+            key, dummy, written = line.strip().partition(" = ")
+            settings[section][key] = written
     return settings
 
 
 def ctk_config(arguments: list[str]) -> int:
     path = option(arguments, "--config-file", "--config", "-c") or CONFIG
-    settings = read_toml(path) if os.path.exists(path) and os.path.getsize(path) else json.loads(json.dumps(DEFAULTS))
+    settings = read_toml(path) if text(path) else json.loads(json.dumps(DEFAULTS))
     for number, each in enumerate(arguments):
         if each != "--set" and not each.startswith("--set="):
             continue
         given = arguments[number + 1] if each == "--set" else each.partition("=")[2]
-        name, dummy, text = given.partition("=")
+        name, dummy, new = given.partition("=")
         section, dummy, key = name.rpartition(".")
         settings.setdefault(section, {}).pop(f"#{key}", None)
-        settings[section][key] = json.dumps(text)
+        settings[section][key] = json.dumps(new)
     blocks = []
     for section, values in settings.items():
-        lines = [f"{key} = {text}" for key, text in sorted(values.items(), key=lambda pair: pair[0].lstrip("#"))]
+        lines = [f"{key} = {written}" for key, written in sorted(values.items(), key=lambda pair: pair[0].lstrip("#"))]
         blocks.append("\n".join(([f"[{section}]"] if section else []) + lines))
-    text = "\n\n".join(blocks) + "\n"
+    whole = "\n\n".join(blocks) + "\n"
     if "--in-place" in arguments or "-i" in arguments:
         with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
+            file.write(whole)
     else:
-        sys.stdout.write(text)
+        sys.stdout.write(whole)
     return 0
 
 
@@ -269,7 +277,7 @@ def cdi(state: dict[str, Any]) -> dict[str, Any]:
         "kind": "nvidia.com/gpu",
         "devices": [*devices, {"name": "all", "containerEdits": {"deviceNodes": together}}],
         "containerEdits": {
-            "env": [f"NVIDIA_CTK_LIBCUDA_DIR=/usr/lib", f"NVIDIA_DOUBLE={STATE}", "NVIDIA_VISIBLE_DEVICES=void"],
+            "env": ["NVIDIA_CTK_LIBCUDA_DIR=/usr/lib", f"NVIDIA_DOUBLE={STATE}", "NVIDIA_VISIBLE_DEVICES=void"],
             "deviceNodes": [{"path": "/dev/nvidiactl"}],
             "mounts": mounts,
         },
@@ -279,7 +287,7 @@ def cdi(state: dict[str, Any]) -> dict[str, Any]:
 # -- nvidia-container-runtime --------------------------------------------------------------------
 
 
-def runtime(arguments: list[str]) -> int:
+def runtime(arguments: list[str]) -> int:  # noqa: RET503 - it becomes runc
     """Change the configuration of a container that is to be made, and be runc."""
     if "create" in arguments:
         bundle = option(arguments, "--bundle", "-b") or os.getcwd()
@@ -316,10 +324,8 @@ def inject(container: dict[str, Any], devices: list[str], how: str) -> bool:
     """Give a container devices; false where it gets none. Raises ValueError for one that is not there."""
     if not devices or devices == ["none"]:
         return False
-    if how == "cdi":
-        specs = [json.load(open(path, encoding="utf-8")) for path in sorted(glob.glob(f"{CDI}/*.json"))]
-    else:
-        specs = [cdi(load())]
+    files = sorted(glob.glob(f"{CDI}/*.json"))
+    specs = [json.loads(text(path)) for path in files] if how == "cdi" else [cdi(load())]
     known = {device["name"]: (spec, device) for spec in specs for device in spec["devices"]}
     if how != "cdi":
         known |= {str(number): known[gpu["uuid"]] for number, gpu in present(load()) if gpu["uuid"] in known}

@@ -43,7 +43,9 @@ NVIDIA_VENDOR = "0x10de"
 # Display controllers: VGA and 3D ones are GPUs; the audio functions of the same cards have another class.
 DISPLAY_CLASS = "0x03"
 DRIVER_NOT_LOADED, NO_DEVICES, NO_LIBRARY = 9, 6, 12
-LOST = re.compile(r"Unable to determine the device handle for GPU\s*(?:\d+:\s+)?([0-9A-Fa-f]{4,8}:[0-9A-Fa-f:.]+): (.+)")
+LOST = re.compile(
+    r"Unable to determine the device handle for GPU\s*(?:\d+:\s+)?([0-9A-Fa-f]{4,8}:[0-9A-Fa-f:.]+): (.+)"
+)
 XID = re.compile(r"NVRM: Xid \(PCI:([0-9A-Fa-f:]+)[0-9A-Fa-f.]*\): (\d+)")
 # Errors of the GPU itself. The others are those of programs that use it (13, 31, 43, 45), or for nobody to act on.
 FATAL_XIDS = {
@@ -174,8 +176,8 @@ def _ask(arguments: Sequence[str], timeout: float) -> str:
     program = shutil.which("nvidia-smi", path=os.environ.get("PATH", "") + ":/usr/bin:/usr/local/bin")
     if program is None:
         raise GpuError(
-            "nvidia-smi is not installed: install it with NVIDIA's driver (Debian: nvidia-driver and nvidia-smi, Ubuntu:"
-            " nvidia-driver-<n>-server) and restart the machine"
+            "nvidia-smi is not installed: install it with NVIDIA's driver (Debian: nvidia-driver and nvidia-smi,"
+            " Ubuntu: nvidia-driver-<n>-server) and restart the machine"
         )
     code, said = run([program, *arguments], timeout=timeout)
     flat = " ".join(said.split())[:300]
@@ -186,13 +188,13 @@ def _ask(arguments: Sequence[str], timeout: float) -> str:
         )
     if code == DRIVER_NOT_LOADED or "couldn't communicate with the NVIDIA driver" in said:
         raise GpuError(
-            "nvidia-smi reaches no driver: the kernel module nvidia is not loaded; load it (modprobe nvidia), or install"
-            " it for this kernel (apt install linux-headers-$(uname -r), dkms autoinstall) and restart the machine"
+            "nvidia-smi reaches no driver: the kernel module nvidia is not loaded; load it (modprobe nvidia), or"
+            " build it for this kernel (apt install linux-headers-$(uname -r); dkms autoinstall) and restart the machine"
         )
     if "Driver/library version mismatch" in said:
         raise GpuError(
-            "the driver's libraries are of another version than its kernel module that is loaded (Driver/library version"
-            " mismatch): it was upgraded; restart the machine"
+            "the driver's libraries are of another version than its kernel module that is loaded (Driver/library"
+            " version mismatch): it was upgraded; restart the machine"
         )
     if code and not LOST.search(said) and "No devices were found" not in said:
         missing = "; libnvidia-ml.so.1 is missing: reinstall the driver" if code == NO_LIBRARY else ""
@@ -362,8 +364,8 @@ def units(gpus: Sequence[Gpu], slots: int = 1) -> list[str]:
         # SwarmKit splits at "=" and knows no quotes (api/genericresource/parse.go).
         if "=" in name or not name.startswith(("GPU-", "MIG-")) or names.count(name) > 1:
             raise GpuError(
-                f"{name!r} cannot be the name of a GPU in the Swarm: such a name begins with GPU- or MIG-, is there once"
-                " and has no =; look at nvidia-smi -L"
+                f"{name!r} cannot be the name of a GPU in the Swarm: such a name begins with GPU- or MIG-, is there"
+                " once and has no =; look at nvidia-smi -L"
             )
     return names
 
