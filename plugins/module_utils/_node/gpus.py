@@ -189,7 +189,8 @@ def _ask(arguments: Sequence[str], timeout: float) -> str:
     if code == DRIVER_NOT_LOADED or "couldn't communicate with the NVIDIA driver" in said:
         raise GpuError(
             "nvidia-smi reaches no driver: the kernel module nvidia is not loaded; load it (modprobe nvidia), or"
-            " build it for this kernel (apt install linux-headers-$(uname -r); dkms autoinstall) and restart the machine"
+            " build it for this kernel (apt install linux-headers-$(uname -r); dkms autoinstall); then restart"
+            " the machine"
         )
     if "Driver/library version mismatch" in said:
         raise GpuError(

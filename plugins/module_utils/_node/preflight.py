@@ -252,7 +252,7 @@ def check_gpus(seen: Gpus | GpuError, wanted: Wanted) -> Iterator[Finding]:
         yield Finding("error", "gpu", str(seen), "or take mcp_node_gpus away: nothing can be handed out here")
         return
     for pci, why in sorted(seen.vanished.items()):
-        fix = "restart the machine; if it does not come back, have the card replaced, and lower mcp_node_gpus until then"
+        fix = "restart the machine; if it stays away, have the card replaced, and lower mcp_node_gpus until then"
         yield Finding("error", "gpu", f"the GPU at {pci} does not answer: {why}", fix)
     for gpu in seen.gpus:
         if gpu.problems:
@@ -260,7 +260,7 @@ def check_gpus(seen: Gpus | GpuError, wanted: Wanted) -> Iterator[Finding]:
             yield Finding("warning", "gpu", value, "empty the node (playbooks/drain.yml) and restart it; then watch it")
     count = len(seen.gpus)
     if wanted.gpus not in (count, count + len(seen.vanished)):
-        fix = f"set it to {count} if these are all; if not, look for the others (lspci -d 10de:) and restart the machine"
+        fix = f"set it to {count} if these are all; else look for the others (lspci -d 10de:) and restart the machine"
         yield Finding("error", "gpu", f"mcp_node_gpus is {wanted.gpus}, and nvidia-smi shows {count}", fix)
     try:
         units(seen.gpus, wanted.gpu_slots)

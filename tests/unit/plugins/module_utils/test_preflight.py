@@ -202,7 +202,7 @@ def test_another_number_of_gpus_is_said_with_both(gpu_machine: GpuMachine) -> No
     (line,) = gpu_lines(3)
     assert line == (
         "error gpu: mcp_node_gpus is 3, and nvidia-smi shows 2 → set it to 2 if these are all;"
-        " if not, look for the others (lspci -d 10de:) and restart the machine"
+        " else look for the others (lspci -d 10de:) and restart the machine"
     )
 
 
