@@ -25,8 +25,9 @@ Where each format comes from:
 - ``nvidia-ctk cdi generate``: the CDI specification 0.5, with the parts that nvidia-ctk 1.19.1 writes (pkg/nvcdi): device nodes by
   device, mounts and control nodes for all.
 - ``nvidia-container-runtime``: internal/config/image/cuda_image.go of 1.19.1 for which environment variable counts and for ``void``,
-  internal/modifier/cdi.go for ``mode``: ``auto`` knows UUIDs alone, ``cdi`` what the files of /etc/cdi name. 1.18 knows no
-  ``swarm-resource`` in ``auto``. What it changes it changes in the container's configuration, and then it is runc.
+  internal/modifier/cdi.go for ``mode``: ``auto`` knows UUIDs and indexes, ``cdi`` what the files of ``spec-dirs`` name. 1.18 knows no
+  ``swarm-resource``. What it changes it changes in the container's configuration, and then it is the first of ``runtimes``.
+  test_runtime_double.py has a table that the vendor's own programs were held to as well.
 """
 
 from __future__ import annotations
@@ -40,8 +41,7 @@ import time
 from typing import Any
 
 STATE = os.environ.get("NVIDIA_DOUBLE", "/etc/nvidia-double.json")
-CONFIG = "/etc/nvidia-container-runtime/config.toml"
-CDI = "/etc/cdi"
+CONFIG = os.path.join(os.environ.get("XDG_CONFIG_HOME", "/etc"), "nvidia-container-runtime", "config.toml")
 # What `nvidia-ctk config` makes of an empty file, by section; what is commented out is the default and shown as such.
 DEFAULTS = {
     "": {
@@ -297,34 +297,40 @@ def runtime(arguments: list[str]) -> int:  # noqa: RET503 - it becomes runc
         settings = read_toml(CONFIG)
         try:
             devices = wished(load(), settings, dict(each.split("=", 1) for each in container["process"]["env"]))
-            changed = inject(container, devices, mode(settings))
+            changed = inject(container, devices, settings)
         except ValueError as error:
-            print(f"failed to construct OCI spec modifier: {error}", file=sys.stderr)
+            said = f"could not apply required modification to OCI specification: error modifying OCI spec: {error}"
+            print(f'time="…" level=error msg="{said}"', file=sys.stderr)
             return 1
         if changed:
             with open(path, "w", encoding="utf-8") as file:
                 json.dump(container, file)
-    os.execvp("runc", ["runc", *arguments])
+    below = listed(read_toml(CONFIG), "nvidia-container-runtime", "runtimes", ["runc"])[0]
+    os.execvp(below, [os.path.basename(below), *arguments])
 
 
-def mode(settings: dict[str, dict[str, str]]) -> str:
-    return str(json.loads(settings.get("nvidia-container-runtime", {}).get("mode", '"auto"')))
+def listed(settings: dict[str, dict[str, str]], section: str, key: str, default: Any) -> Any:
+    """A setting; what TOML writes of strings and lists of them, JSON does as well."""
+    written = settings.get(section, {}).get(key)
+    return default if written is None else json.loads(written)
 
 
 def wished(state: dict[str, Any], settings: dict[str, dict[str, str]], environment: dict[str, str]) -> list[str]:
     """The devices that a container asks for, as cuda_image.go has it."""
-    preferred = json.loads(settings[""].get("swarm-resource", '""'))
-    knows = not state.get("ignores_swarm") and not (state["toolkit"].startswith("1.18.") and mode(settings) == "auto")
+    preferred = listed(settings, "", "swarm-resource", "")
+    knows = not state.get("ignores_swarm") and not state["toolkit"].startswith("1.18.")
     name = preferred if knows and preferred in environment else "NVIDIA_VISIBLE_DEVICES"
     devices = [each.strip() for each in environment.get(name, "").split(",") if each.strip()]
     return [] if "void" in devices else devices
 
 
-def inject(container: dict[str, Any], devices: list[str], how: str) -> bool:
+def inject(container: dict[str, Any], devices: list[str], settings: dict[str, dict[str, str]]) -> bool:
     """Give a container devices; false where it gets none. Raises ValueError for one that is not there."""
     if not devices or devices == ["none"]:
         return False
-    files = sorted(glob.glob(f"{CDI}/*.json"))
+    how = listed(settings, "nvidia-container-runtime", "mode", "auto")
+    places = listed(settings, "nvidia-container-runtime.modes.cdi", "spec-dirs", ["/etc/cdi", "/var/run/cdi"])
+    files = [path for place in places for path in sorted(glob.glob(f"{place}/*.json"))]
     specs = [json.loads(text(path)) for path in files] if how == "cdi" else [cdi(load())]
     known = {device["name"]: (spec, device) for spec in specs for device in spec["devices"]}
     if how != "cdi":
@@ -332,7 +338,8 @@ def inject(container: dict[str, Any], devices: list[str], how: str) -> bool:
     used: list[dict[str, Any]] = []
     for name in devices:
         if name not in known:
-            raise ValueError(f"unresolvable CDI devices nvidia.com/gpu={name}")
+            why = "failed to inject CDI devices: unresolvable CDI devices nvidia.com/gpu=" if how == "cdi" else "no GPU "
+            raise ValueError(f"{why}{name}")
         spec, device = known[name]
         used += [edits for edits in (spec["containerEdits"], device["containerEdits"]) if edits not in used]
     for edits in used:
