@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A description of devices for containers, by which several share a GPU.
 
-Source: the Container Device Interface's SPEC.md (names of devices, version 0.5 and newer): a name is letters, digits and
+Source: the Container Device Interface's SPEC.md (names of devices, 0.5 and newer): a name is letters, digits and
 ``_ - . :`` and begins and ends with a letter or a digit.
 """
 
@@ -21,7 +21,7 @@ class CdiError(ValueError):
 
 
 def slots(spec: Mapping[str, Any], count: int) -> dict[str, Any]:
-    """The description in which each GPU is there as often as services may share it, as ``UUID.1``, ``UUID.2`` and so on.
+    """The description in which each GPU is there as often as services may share it, as ``UUID.1``, ``UUID.2``, ...
 
     Args:
         spec: what ``nvidia-ctk cdi generate --format=json --device-name-strategy=uuid`` says.
