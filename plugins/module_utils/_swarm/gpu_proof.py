@@ -6,7 +6,7 @@
 Swarm tells a container what it assigned in an environment variable, and NVIDIA's runtime is to act on it. Where it does
 not, as in 1.18 (NVIDIA/nvidia-container-toolkit#1599), every replica runs on the same GPU, or on none, and nothing says
 so. Here one task for each free unit of a node reserves a GPU as a service would, and says what it sees; units in use are
-proved in the container that has them (``_node/gpu_use.py``).
+proved in the containers that have them (``_node/gpu_use.py``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from functools import partial
 from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils import _registry as registries
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node.gpus import KIND, device_of, visible
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node.gpus import KIND, visible
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node.gpu_use import judge
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import gpu_agent, jobs
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import (
     LABEL,
@@ -36,11 +37,6 @@ POLL_SECONDS = 0.5
 # A task's last words come a moment after its end.
 WORDS_SECONDS = 5.0
 RESERVED = {"DiscreteResourceSpec": {"Kind": KIND, "Value": 1}}
-NEXT = (
-    "run playbooks/provision.yml, which installs nvidia_container_toolkit_version and writes swarm-resource into"
-    " /etc/nvidia-container-runtime/config.toml; docs/gpu.md has the rest"
-)
-
 
 @dataclass(frozen=True)
 class Node:
@@ -51,39 +47,20 @@ class Node:
         id: in the Swarm.
         units: what it has to advertise, by its daemon.json.
         toolkit: version of NVIDIA's container toolkit there.
+        problems: what is wrong with the units in use.
     """
 
     name: str
     id: str
     units: tuple[str, ...]
     toolkit: str
+    problems: tuple[str, ...] = ()
 
 
 def named(resources: Sequence[Mapping[str, Any]] | None) -> list[str]:
     """The units among generic resources as the engine lists them."""
     specs = [each.get("NamedResourceSpec") or {} for each in resources or ()]
     return [str(each["Value"]) for each in specs if each.get("Kind") == KIND]
-
-
-def judge(node: str, toolkit: str, who: str, assigned: Sequence[str], said: str) -> str:
-    """What is wrong with a container's GPUs; empty where nothing is. Pure.
-
-    Args:
-        node: its name.
-        toolkit: version there.
-        who: the container in people's words.
-        assigned: units, as Swarm named them.
-        said: by ``nvidia-smi -L`` in it.
-    """
-    seen = visible(said)
-    if sorted({device_of(unit) for unit in assigned}) == sorted(seen):
-        return ""
-    told = ", ".join(assigned) or "no GPU"
-    shown = ", ".join(seen) or f"none ({' '.join(said.split())[:200] or 'nvidia-smi said nothing'})"
-    return (
-        f"node {node}: Swarm assigned {told} to {who}, and it sees {shown}; NVIDIA's container toolkit there is"
-        f" {toolkit}; {NEXT}"
-    )
 
 
 def unknown_to_swarm(node: Node, advertised: Sequence[str]) -> str:
@@ -116,27 +93,36 @@ def prove(
         say: takes progress lines.
 
     Returns:
-        The units that were proved, by the node's name; those in use are not among them.
+        The units that were proved, by the node's name; those in use are not among them, nor are nodes that take no tasks.
 
     Raises:
         SwarmError: naming each node and unit that is not as it should be.
     """
     sweep(swarm, fleet)
     listed = {node["ID"]: node for node in patiently(swarm.api.nodes)}
-    wrong = [
-        said
-        for node in nodes
-        if (said := unknown_to_swarm(node, named(_generic(listed[node.id])) if node.id in listed else []))
-    ]
+    wrong = [problem for node in nodes for problem in node.problems]
+    active = []
+    for node in nodes:
+        there = listed.get(node.id)
+        if there is None:
+            wrong.append(f"node {node.name} is not in the Swarm, so that its GPUs cannot be proved; run the provision playbook")
+        elif away := _away(there):
+            say(f"node {node.name} is {away}: its GPUs are proved by the next run in which it takes tasks")
+        elif problem := unknown_to_swarm(node, named(_generic(there))):
+            wrong.append(problem)
+        else:
+            active.append(node)
     if wrong:
         raise SwarmError("\n".join(wrong))
+    if not active:
+        return {}
     taken = _taken(swarm)
     made: list[Callable[[], Any]] = []
     proved: dict[str, list[str]] = {}
     try:
-        started = [_start(swarm, fleet, image, node, set(taken.get(node.id, ())), made) for node in nodes]
+        started = [_start(swarm, fleet, image, node, set(taken.get(node.id, ())), made) for node in active]
         count = sum(wanted for dummy, wanted, dummy2, dummy3 in started)
-        say(f"proving {count} GPU unit{'' if count == 1 else 's'} on {len(nodes)} node{'' if len(nodes) == 1 else 's'}")
+        say(f"proving {count} GPU unit{'' if count == 1 else 's'} on {len(active)} node{'' if len(active) == 1 else 's'}")
         deadline = time.monotonic() + timeout
         for node, wanted, job, without in started:
             units, problems = _results(swarm, node, job, wanted, deadline, timeout) if job else ([], [])
@@ -149,6 +135,12 @@ def prove(
     if wrong:
         raise SwarmError("\n".join(wrong))
     return proved
+
+
+def _away(node: Mapping[str, Any]) -> str:
+    """Why a node takes no tasks; empty where it does."""
+    state, availability = str(node["Status"]["State"]), str(node["Spec"].get("Availability", "active"))
+    return state if state != "ready" else "" if availability == "active" else f"set to {availability}"
 
 
 def sweep(swarm: Swarm, fleet: str) -> None:
@@ -220,7 +212,7 @@ def _results(
         said = _words(task["ID"]) if task["Status"]["State"] == "complete" else None
         if said is None:
             problems.append(not_run(node, assigned, task["Status"], timeout))
-        elif problem := judge(node.name, node.toolkit, "a container of the proof", assigned, told(said, assigned)):
+        elif problem := judge(node.name, node.toolkit, "a container of the proof", assigned, seen(said, assigned), said["said"]):
             problems.append(problem)
         else:
             units += assigned
@@ -229,13 +221,10 @@ def _results(
     return units, list(dict.fromkeys(problems))
 
 
-def told(line: Mapping[str, Any], assigned: Sequence[str]) -> str:
-    """What a container saw; where the engine gave it another name than Swarm has, that is what it was told. Pure."""
-    if str(line.get("assigned", "")) != ",".join(assigned):
-        return f"its environment has {gpu_agent.ASSIGNED}={line.get('assigned')}"
-    if not assigned and line.get("nodes"):
-        return "".join(f"GPU 0: device (UUID: GPU-at-{node})\n" for node in line["nodes"])
-    return str(line.get("said", ""))
+def seen(line: Mapping[str, Any], assigned: Sequence[str]) -> list[str]:
+    """What a container saw. To one without a GPU not even the device is to be there. Pure."""
+    listed = visible(str(line["said"]))
+    return listed if assigned else [*listed, *line.get("nodes", ())]
 
 
 def not_run(node: Node, assigned: Sequence[str], status: Mapping[str, Any], timeout: float) -> str:
