@@ -12,8 +12,8 @@ short_description: Prove that containers see the GPUs that Swarm assigned to the
 version_added: 0.4.0
 description:
   - Reserves each free GPU unit of some nodes by a task of a job, as a service would, and compares what Swarm assigned
-    with what C(nvidia-smi) shows in the container. A task without a reservation is to see none.
-  - Fails where they differ, and names the node, the unit, what was seen and the toolkit's version. The jobs are removed.
+    with what C(nvidia-smi) shows in the container. A task without a reservation is to see none. The jobs are removed.
+  - Fails where they differ, and names the node, the unit, what was seen and the toolkit's version.
 author:
   - Sophia AI (@sophia-ai)
 extends_documentation_fragment:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Say which GPUs a container was assigned, and which it sees.
 
-Its text is run by ``_swarm/gpu_proof.py`` in a container of ours: it uses the standard library alone. It writes one line,
+Its text is run by ``_swarm/gpu_proof.py`` in a container of ours: it uses the standard library alone. It writes a line,
 a JSON object with ``assigned`` (as Swarm names it), ``said`` (by ``nvidia-smi -L``) and ``nodes`` (devices in /dev).
 """
 

@@ -5,8 +5,8 @@
 
 Swarm tells a container what it assigned in an environment variable, and NVIDIA's runtime is to act on it. Where it does
 not, as in 1.18 (NVIDIA/nvidia-container-toolkit#1599), every replica runs on the same GPU, or on none, and nothing says
-so. Here one task for each free unit of a node reserves a GPU as a service would, and says what it sees; units in use are
-proved in the containers that have them (``_node/gpu_use.py``).
+so. Here one task for each free unit of a node reserves a GPU as a service would, and says what it sees; units in use
+are proved in the containers that have them (``_node/gpu_use.py``).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from functools import partial
 from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils import _registry as registries
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node.gpus import KIND, visible
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node.gpu_use import judge
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node.gpus import KIND, visible
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import gpu_agent, jobs
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import (
     LABEL,
@@ -93,7 +93,8 @@ def prove(
         say: takes progress lines.
 
     Returns:
-        The units that were proved, by the node's name; those in use are not among them, nor are nodes that take no tasks.
+        The units that were proved, by the node's name. Those in use are not among them, nor are nodes that take no
+        tasks.
 
     Raises:
         SwarmError: naming each node and unit that is not as it should be.
@@ -105,7 +106,7 @@ def prove(
     for node in nodes:
         there = listed.get(node.id)
         if there is None:
-            wrong.append(f"node {node.name} is not in the Swarm, so that its GPUs cannot be proved; run the provision playbook")
+            wrong.append(f"node {node.name} is not in the Swarm, nor are its GPUs; run playbooks/provision.yml")
         elif away := _away(there):
             say(f"node {node.name} is {away}: its GPUs are proved by the next run in which it takes tasks")
         elif problem := unknown_to_swarm(node, named(_generic(there))):
@@ -122,7 +123,7 @@ def prove(
     try:
         started = [_start(swarm, fleet, image, node, set(taken.get(node.id, ())), made) for node in active]
         count = sum(wanted for dummy, wanted, dummy2, dummy3 in started)
-        say(f"proving {count} GPU unit{'' if count == 1 else 's'} on {len(active)} node{'' if len(active) == 1 else 's'}")
+        say(f"proving {count} free units of GPUs, on {', '.join(node.name for node in active)}")
         deadline = time.monotonic() + timeout
         for node, wanted, job, without in started:
             units, problems = _results(swarm, node, job, wanted, deadline, timeout) if job else ([], [])
@@ -171,7 +172,7 @@ def _start(
     credentials = registries.auth_headers(swarm.api, [image]).get(image, "")
     command = ["python3", "-c", inspect.getsource(gpu_agent)]
     stamp = f"{fleet}_gpu_proof_{time.time_ns() // 1_000:x}"
-    # The driver's tools are what is asked; void is what a service without a GPU has, and what Swarm assigned is above it.
+    # The driver's tools are what is asked; void is what services without a GPU have; what Swarm assigns is above it.
     container = {
         "Env": ["NVIDIA_DRIVER_CAPABILITIES=utility", "NVIDIA_VISIBLE_DEVICES=void"],
         "ReadOnly": False,
@@ -212,10 +213,11 @@ def _results(
         said = _words(task["ID"]) if task["Status"]["State"] == "complete" else None
         if said is None:
             problems.append(not_run(node, assigned, task["Status"], timeout))
-        elif problem := judge(node.name, node.toolkit, "a container of the proof", assigned, seen(said, assigned), said["said"]):
-            problems.append(problem)
-        else:
-            units += assigned
+            continue
+        who = "a container of the proof"
+        problem = judge(node.name, node.toolkit, who, assigned, seen(said, assigned), str(said["said"]))
+        problems += [problem] if problem else []
+        units += [] if problem else assigned
     if len(tasks) < wanted and not problems:
         problems.append(not_run(node, (), {"State": "missing"}, timeout))
     return units, list(dict.fromkeys(problems))
