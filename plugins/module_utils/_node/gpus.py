@@ -282,8 +282,6 @@ def _gpu(row: Mapping[str, str], parts: Sequence[Part], xids: Mapping[str, tuple
             problems.append(f"{key} is {value}")
         return None
 
-    if not row["uuid"].startswith("GPU-"):
-        problems.append(f"uuid is {row['uuid']}")
     pci = address(row["pci.bus_id"])
     gpu = Gpu(
         index=int(row["index"]),

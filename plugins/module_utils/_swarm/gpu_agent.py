@@ -36,7 +36,7 @@ def seen() -> str:
     except FileNotFoundError:
         return "there is no nvidia-smi"
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"nvidia-smi: {error}"
+        return f"nvidia-smi did not run to its end: {error}"
     return done.stdout.decode(errors="replace")
 
 

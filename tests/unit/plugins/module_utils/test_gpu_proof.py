@@ -205,6 +205,11 @@ def test_the_agent_says_what_it_was_assigned_and_sees(gpu_machine: GpuMachine) -
     environment["PATH"] = "/nowhere"
     said = json.loads(subprocess.run([sys.executable, "-c", text], env=environment, check=True, capture_output=True).stdout)
     assert said["said"] == "there is no nvidia-smi"
+    (gpu_machine.programs / "nvidia-smi").unlink()
+    (gpu_machine.programs / "nvidia-smi").write_text("no program", "utf-8")
+    environment["PATH"] = str(gpu_machine.programs)
+    said = json.loads(subprocess.run([sys.executable, "-c", text], env=environment, check=True, capture_output=True).stdout)
+    assert said["said"].startswith("nvidia-smi did not run to its end: ")
 
 
 # -- units in use --------------------------------------------------------------------------------
