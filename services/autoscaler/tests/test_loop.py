@@ -360,9 +360,9 @@ def test_what_is_sent_on_is_the_engines_own(ask: Ask, engine: FakeEngine) -> Non
 
 def test_a_slot_of_a_shared_gpu_is_known_by_its_gpu(world: World, engine: FakeEngine) -> None:
     engine.gpus = ["GPU-5c89852c-d268.2"]
-    assert Docker(world.document["docker"]).services()[0].ready == (("GPU-5c89852c-d268",),)
+    assert Docker(world.document["docker"]).services()[0].ready[0] == ("GPU-5c89852c-d268",)
     engine.gpus = ["MIG-GPU-5c89852c/1.1"]
-    assert Docker(world.document["docker"]).services()[0].ready == (("MIG-GPU-5c89852c/1.1",),)
+    assert Docker(world.document["docker"]).services()[0].ready[0] == ("MIG-GPU-5c89852c/1.1",)
 
 
 def test_an_engine_that_is_not_there(tmp_path: Path) -> None:
