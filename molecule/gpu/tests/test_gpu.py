@@ -42,6 +42,7 @@ def test_the_toolkit_is_pinned_and_set_up(gpus: Gpus) -> None:
         assert daemon["default-runtime"] == "nvidia"
         assert gpus.sh(node, "docker info --format '{{.DefaultRuntime}}'").strip() == "nvidia"
         assert all(gpu["persistence"] for gpu in gpus.state(node)["gpus"])
+    assert gpus.sh(WORKER, "systemctl is-enabled nvidia-persistenced; systemctl is-active nvidia-persistenced").split() == ["enabled", "active"]
     assert gpus.sh(MANAGER, "ls /etc/cdi 2>/dev/null", check=False) == ""
     spec = json.loads(gpus.sh(WORKER, "cat /etc/cdi/mcp-swarm-slots.json"))
     assert [device["name"] for device in spec["devices"]] == units(gpus, WORKER)

@@ -125,8 +125,8 @@ def _service(raw: dict[str, Any], tasks: list[dict[str, Any]]) -> Service:
 def _gpus(task: dict[str, Any]) -> tuple[str, ...]:
     """GPUs that Swarm gave a task by name; one that is only counted cannot be told from others.
 
-    ``GenericResources`` is what engines answer (moby's api/types/swarm/task.go), whatever their reference calls it. A slot
-    of a GPU that several share, ``GPU-x.2``, is as busy as its GPU.
+    ``GenericResources`` is what engines answer (moby's api/types/swarm/task.go), whatever their reference calls it. A
+    slot of a GPU that several share, ``GPU-x.2``, is as busy as its GPU.
     """
     given = (item.get("NamedResourceSpec") or {} for item in task.get("GenericResources") or [])
     return tuple(SLOT.sub(r"\1", item["Value"]) for item in given if "GPU" in item.get("Kind", "").upper())
