@@ -96,6 +96,12 @@ def text(path: str) -> str:
         return file.read()
 
 
+def node(state: dict[str, Any], name: str) -> dict[str, str]:
+    """A device as a CDI specification has it: ``nodes`` is where it is on the host, if not in /dev."""
+    there = f"{state['nodes']}/dev/{name}" if "nodes" in state else ""
+    return {"path": f"/dev/{name}", **({"hostPath": there} if there else {})}
+
+
 def minor(gpu: dict[str, Any], number: int) -> int:
     return int(gpu.get("minor", number))
 
@@ -267,9 +273,9 @@ def cdi(state: dict[str, Any]) -> dict[str, Any]:
     devices = []
     for number, gpu in present(state):
         if not gpu.get("lost"):
-            nodes = [{"path": f"/dev/nvidia{minor(gpu, number)}"}]
+            nodes = [node(state, f"nvidia{minor(gpu, number)}")]
             devices.append({"name": gpu["uuid"], "containerEdits": {"deviceNodes": nodes}})
-    together = [node for device in devices for node in device["containerEdits"]["deviceNodes"]]
+    together = [each for device in devices for each in device["containerEdits"]["deviceNodes"]]
     read_only = ["ro", "nosuid", "nodev", "rbind", "rprivate"]
     mounts = [{"hostPath": path, "containerPath": path, "options": read_only} for path in ("/usr/bin/nvidia-smi", STATE)]
     return {
@@ -278,7 +284,7 @@ def cdi(state: dict[str, Any]) -> dict[str, Any]:
         "devices": [*devices, {"name": "all", "containerEdits": {"deviceNodes": together}}],
         "containerEdits": {
             "env": ["NVIDIA_CTK_LIBCUDA_DIR=/usr/lib", f"NVIDIA_DOUBLE={STATE}", "NVIDIA_VISIBLE_DEVICES=void"],
-            "deviceNodes": [{"path": "/dev/nvidiactl"}],
+            "deviceNodes": [node(state, "nvidiactl")],
             "mounts": mounts,
         },
     }
@@ -338,7 +344,8 @@ def inject(container: dict[str, Any], devices: list[str], settings: dict[str, di
     used: list[dict[str, Any]] = []
     for name in devices:
         if name not in known:
-            why = "failed to inject CDI devices: unresolvable CDI devices nvidia.com/gpu=" if how == "cdi" else "no GPU "
+            unknown = "failed to inject CDI devices: unresolvable CDI devices nvidia.com/gpu="
+            why = unknown if how == "cdi" else "failed to create the automatic CDI modifier: identifier is not a valid UUID or index: "
             raise ValueError(f"{why}{name}")
         spec, device = known[name]
         used += [edits for edits in (spec["containerEdits"], device["containerEdits"]) if edits not in used]
@@ -357,10 +364,10 @@ def apply(container: dict[str, Any], edits: dict[str, Any]) -> None:
             {"source": mount["hostPath"], "destination": mount["containerPath"], "type": "bind", "options": mount["options"]}
         )
     linux = container.setdefault("linux", {})
-    for node in edits.get("deviceNodes", ()):
-        status = os.stat(node["path"])
+    for each in edits.get("deviceNodes", ()):
+        status = os.stat(each.get("hostPath", each["path"]))
         number = {"type": "c", "major": os.major(status.st_rdev), "minor": os.minor(status.st_rdev)}
-        linux.setdefault("devices", []).append({"path": node["path"], "fileMode": 0o666, "uid": 0, "gid": 0, **number})
+        linux.setdefault("devices", []).append({"path": each["path"], "fileMode": 0o666, "uid": 0, "gid": 0, **number})
         rules = linux.setdefault("resources", {}).setdefault("devices", [])
         rules.append({"allow": True, "access": "rwm", **number})
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,6 +38,15 @@ def test_every_unit_is_a_device_with_its_gpus_edits(gpu_machine: GpuMachine) -> 
     }
     assert (made["kind"], made["cdiVersion"], made["containerEdits"]) == ("nvidia.com/gpu", spec["cdiVersion"], spec["containerEdits"])
     assert FilterModule().filters()["gpu_slots"](spec, 2) == made
+
+
+def test_what_nvidia_ctk_says_of_two_gpus_as_two_slots_of_each() -> None:
+    """``recorded/cdi.json`` is of nvidia-ctk 1.19.1, built from its source, with tests/gpu/nvml_double.c as its driver."""
+    spec = json.loads((Path(__file__).resolve().parents[3] / "gpu" / "recorded" / "cdi.json").read_text("utf-8"))
+    made = cdi.slots(spec, 2)
+    assert [device["name"] for device in made["devices"]] == [f"{FIRST}.1", f"{SECOND}.1", f"{FIRST}.2", f"{SECOND}.2"]
+    assert [device["containerEdits"]["deviceNodes"][0]["path"] for device in made["devices"]] == ["/dev/nvidia0", "/dev/nvidia1"] * 2
+    assert made["containerEdits"] == spec["containerEdits"]
 
 
 def test_a_description_that_is_none_of_gpus(gpu_machine: GpuMachine) -> None:
