@@ -31,26 +31,31 @@ FACTS = {
 BASELINE = {"icc": False, "default-ulimits": {"nofile": {"Name": "nofile", "Soft": 32768, "Hard": 32768}}}
 
 
-def written(playbook: str, directory: Path, **variables: Any) -> dict[str, Any]:
-    """The daemon.json that a playbook would write here."""
-    result = directory / "daemon.json"
-    path = ROOT / "playbooks" / playbook
+def play(playbooks: list[dict[str, Any]], directory: Path, *tags: str, **variables: Any) -> tuple[int, str]:
+    """Exit code and output of plays that change nothing here."""
+    wrapper = directory / "wrapper.yml"
     facts = {"name": "Facts", "hosts": "all", "gather_facts": False, "tags": ["always"], "tasks": [
         {"name": "Say what a node is", "ansible.builtin.set_fact": {**FACTS, "cacheable": True}}
     ]}  # fmt: skip
+    wrapper.write_text(yaml.safe_dump([facts, *playbooks]), "utf-8")
+    command = [
+        str(Path(sys.executable).parent / "ansible-playbook"), str(wrapper), "-i", str(ROOT / "inventories" / "local"),
+        "--check", "--diff", "--tags", ",".join(tags), "-e", json.dumps({"ansible_become": False, "plan_secrets": False, **variables}),
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "ANSIBLE_NOCOLOR": "1"}, capture_output=True, text=True, check=False)
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+def written(playbook: str, directory: Path, **variables: Any) -> dict[str, Any]:
+    """The daemon.json that a playbook would write here."""
+    result = directory / "daemon.json"
     keep = {"name": "Keep", "hosts": "all", "gather_facts": False, "tags": ["always"], "tasks": [
         {"name": "Keep what would be written", "check_mode": False, "delegate_to": "localhost",
          "ansible.builtin.copy": {"content": "{{ docker_engine_files.diff | map(attribute='after') | first | default('') }}",
                                   "dest": str(result), "mode": "0600"}}
     ]}  # fmt: skip
-    wrapper = directory / "wrapper.yml"
-    wrapper.write_text(yaml.safe_dump([facts, {"import_playbook": str(path)}, keep]), "utf-8")
-    command = [
-        str(Path(sys.executable).parent / "ansible-playbook"), str(wrapper), "-i", str(ROOT / "inventories" / "local"),
-        "--check", "--diff", "--tags", "configure", "-e", json.dumps({"ansible_become": False, "plan_secrets": False, **variables}),
-    ]  # fmt: skip
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "ANSIBLE_NOCOLOR": "1"}, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, said = play([{"import_playbook": str(ROOT / "playbooks" / playbook)}, keep], directory, "configure", **variables)
+    assert code == 0, said
     content = result.read_text("utf-8") or Path("/etc/docker/daemon.json").read_text("utf-8")
     return dict(json.loads(content))
 
@@ -77,6 +82,26 @@ def test_slots_of_a_gpu(tmp_path: Path, gpu_machine: GpuMachine, sources: None) 
 def test_without_gpus_nothing_is_asked_of_nvidia(tmp_path: Path, sources: None) -> None:
     daemon = written("engine.yml", tmp_path)
     assert not {"default-runtime", "runtimes", "node-generic-resources", "icc"} & set(daemon)
+
+
+def toolkit(directory: Path, **variables: Any) -> tuple[int, str]:
+    """The role that installs the toolkit, alone."""
+    role = {"name": "Toolkit", "hosts": "all", "gather_facts": False, "roles": [{"role": "sophia_ai.mcp_swarm.nvidia_container_toolkit"}]}
+    return play([role], directory, "install", mcp_node_gpus=2, **variables)
+
+
+def test_a_toolkit_that_does_not_look_at_what_swarm_assigned_is_refused(tmp_path: Path, gpu_machine: GpuMachine, sources: None) -> None:
+    code, said = toolkit(tmp_path, nvidia_container_toolkit_version="1.18.2")
+    assert code != 0
+    assert "nvidia_container_toolkit_version: 1.18.2: at least 1.19.0. The runtime of 1.18 does not look at swarm-resource" in said
+    assert "Nothing was changed." in said
+
+
+def test_what_would_be_installed_is_said(tmp_path: Path, gpu_machine: GpuMachine, sources: None) -> None:
+    code, said = toolkit(tmp_path, nvidia_container_toolkit_version="1.20.0")
+    assert code == 0, said
+    packages = "nvidia-container-toolkit, nvidia-container-toolkit-base, libnvidia-container-tools, libnvidia-container1"
+    assert f"{packages} would be installed, as 1.20.0." in said
 
 
 def test_who_contributes_to_the_engine_is_known_to_it() -> None:
