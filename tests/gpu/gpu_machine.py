@@ -32,7 +32,8 @@ class GpuMachine:
         }
         self.programs.mkdir(parents=True)
         for name in PROGRAMS:
-            (self.programs / name).symlink_to(DOUBLE)
+            (self.programs / name).write_text("#!/usr/bin/python3\n" + DOUBLE.read_text("utf-8"), "utf-8")
+            (self.programs / name).chmod(0o755)
         for gpu in self.state["gpus"]:
             self.plug(gpu["pci"])
         self.write()

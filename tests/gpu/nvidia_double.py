@@ -1,8 +1,9 @@
-#!/usr/bin/python3
 # Copyright: (c) 2026, Sophia AI
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Stands for NVIDIA's programs on a machine without a GPU: what it is called by decides which of them it is.
+
+Whoever installs it puts ``#!/usr/bin/python3`` before it.
 
 What is doubled is told by one file, JSON, at ``$NVIDIA_DOUBLE`` or ``/etc/nvidia-double.json``:
 

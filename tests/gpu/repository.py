@@ -49,7 +49,9 @@ def package(name: str, version: str, architecture: str, into: Path) -> Path:
             (root / "usr" / "bin").mkdir(parents=True)
             (root / "etc" / "nvidia-container-runtime").mkdir(parents=True)
             for program in PROGRAMS:
-                shutil.copy(DOUBLE, root / "usr" / "bin" / program)
+                path = root / "usr" / "bin" / program
+                path.write_text("#!/usr/bin/python3\n" + DOUBLE.read_text("utf-8"), "utf-8")
+                path.chmod(0o755)
             (control / "postinst").write_text(CONFIGURE, "utf-8")
             (control / "postinst").chmod(0o755)
         path = into / f"{name}_{version}_{architecture}.deb"

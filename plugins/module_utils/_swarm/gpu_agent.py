@@ -26,7 +26,7 @@ STAY_SECONDS = 5
 def seen() -> str:
     """What nvidia-smi lists; why it lists nothing, where it does not."""
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # pylint: disable=ansible-bad-function
             ["nvidia-smi", "-L"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

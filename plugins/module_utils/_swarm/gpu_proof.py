@@ -38,6 +38,7 @@ POLL_SECONDS = 0.5
 WORDS_SECONDS = 5.0
 RESERVED = {"DiscreteResourceSpec": {"Kind": KIND, "Value": 1}}
 
+
 @dataclass(frozen=True)
 class Node:
     """A node whose GPUs are to be proved.

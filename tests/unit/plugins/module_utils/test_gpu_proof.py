@@ -113,7 +113,7 @@ def test_every_free_unit_is_proved_and_nothing_is_left(monkeypatch: pytest.Monke
     assert proved == {"gpu-1": [FIRST, SECOND]}
     assert said == ["proving 2 free units of GPUs, on gpu-1"]
     assert set(engine.removed) == {"of-one-that-died", *engine.made}
-    with_gpu, without = engine.made.values()
+    with_gpu, without = list(engine.made.values())
     assert with_gpu["Mode"] == {"ReplicatedJob": {"MaxConcurrent": 2, "TotalCompletions": 2}}
     assert with_gpu["TaskTemplate"]["Resources"]["Reservations"] == {"GenericResources": [{"DiscreteResourceSpec": {"Kind": "NVIDIA-GPU", "Value": 1}}]}
     assert "Reservations" not in without["TaskTemplate"]["Resources"]
@@ -230,7 +230,8 @@ def test_two_slots_of_one_gpu_in_one_container() -> None:
 def test_containers_by_what_they_were_assigned() -> None:
     labels = {"com.docker.stack.namespace": "mcp", "com.docker.swarm.task.name": "mcp_memory.1.x"}
     inspected = [
-        {"Id": "a", "Name": "/mcp_memory.1.x", "Config": {"Env": ["A=b", f"DOCKER_RESOURCE_NVIDIA-GPU={FIRST},{SECOND}"], "Labels": labels}, "State": {"Pid": 7}},
+        {"Id": "a", "Name": "/mcp_memory.1.x", "State": {"Pid": 7},
+         "Config": {"Env": ["A=b", f"DOCKER_RESOURCE_NVIDIA-GPU={FIRST},{SECOND}"], "Labels": labels}},
         {"Id": "b", "Name": "/mine", "Config": {"Env": None, "Labels": None}, "State": {"Pid": 8}},
     ]  # fmt: skip
     assert gpu_use.containers(inspected) == [Container("a", "mcp_memory.1.x", "mcp", (FIRST, SECOND), 7), Container("b", "mine", "", (), 8)]
