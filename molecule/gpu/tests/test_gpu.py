@@ -141,10 +141,11 @@ def test_units_in_use_are_proved_where_they_are(gpus: Gpus, changed: Callable[..
     gpus.serve("right", 1, f"--constraint node.hostname=={MANAGER}", f"--env NVIDIA_VISIBLE_DEVICES={first},{second}")
     try:
         gpus.until("it runs", lambda: gpus.states("right") == {"running": 1})
+        (assigned,) = gpus.seen("right")
         gpus.sh(MANAGER, f"rm {MARKER}")
         played = gpus.play("gpu_proof.yml")
         assert played.code != 0
-        assert f"node {MANAGER}: Swarm assigned {first} to right.1" in played.output
+        assert f"node {MANAGER}: Swarm assigned {assigned} to right.1" in played.output
         assert f"and it sees {first}, {second}; NVIDIA's container toolkit there is 1.19.1" in played.output
     finally:
         gpus.remove("right")

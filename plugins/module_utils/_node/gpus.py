@@ -330,9 +330,10 @@ def _text(path: str) -> str:
 def units(gpus: Sequence[Gpu], slots: int = 1) -> list[str]:
     """The names of what a service can reserve one of, in the order in which Swarm hands them out.
 
-    SwarmKit assigns named resources from the beginning of the list (api/genericresource/resource_management.go,
+    SwarmKit assigns named resources from the beginning of a node's list (api/genericresource/resource_management.go,
     ``selectNodeResources``): the first slots of all GPUs come before the second of any, so that services spread over
-    GPUs before they share one.
+    GPUs before they share one. What is given back goes to the end of the list (``reclaimResources``), so that later it
+    depends on who ended when.
 
     Args:
         gpus: of the node.
