@@ -71,7 +71,7 @@ class Gpus:
         """A service whose replicas reserve GPUs and do nothing."""
         reserved = [f"--generic-resource NVIDIA-GPU={gpus}"] if gpus else []
         words = ["docker service create --detach --quiet --no-resolve-image --name", name, f"--replicas {replicas}", *reserved]
-        self.sh(MANAGER, " ".join([*words, *options, "--env NVIDIA_VISIBLE_DEVICES=void", IMAGE, "sleep 3600"]))
+        self.sh(MANAGER, " ".join([*words, "--env NVIDIA_VISIBLE_DEVICES=void", *options, IMAGE, "sleep 3600"]))
 
     def tasks(self, name: str) -> list[dict[str, Any]]:
         ids = self.sh(MANAGER, f"docker service ps --quiet --no-trunc --filter desired-state=running {name}").split()

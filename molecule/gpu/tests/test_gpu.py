@@ -54,6 +54,8 @@ def test_a_check_of_what_is_there_finds_no_change(gpus: Gpus) -> None:
 
 
 def test_it_is_proved_once(gpus: Gpus) -> None:
+    for node in NODES:
+        gpus.sh(node, f"rm -f {MARKER}")
     first = gpus.play("gpu_proof.yml")
     assert (first.code, first.changed) == (0, 2), first.output[-3000:]
     for node in NODES:
@@ -134,11 +136,12 @@ def test_a_runtime_that_ignores_what_was_assigned_is_caught(gpus: Gpus, changed:
     assert (again.code, again.changed) == (0, 1), again.output[-3000:]
 
 
-def test_units_in_use_are_proved_where_they_are(gpus: Gpus, changed: Callable[..., None]) -> None:
-    """A container that was given another GPU than Swarm's, by an environment that a faulty runtime looks at instead."""
-    first, second = gpus.uuids(MANAGER)
+@pytest.mark.parametrize("wish", ["all of them", "void"])
+def test_units_in_use_are_proved_where_they_are(gpus: Gpus, changed: Callable[..., None], wish: str) -> None:
+    """A container that was given another GPU than Swarm's, by an environment that a faulty runtime looks at instead; or none."""
+    both = gpus.uuids(MANAGER) if wish != "void" else []
     changed(MANAGER, ignores_swarm=True)
-    gpus.serve("right", 1, f"--constraint node.hostname=={MANAGER}", f"--env NVIDIA_VISIBLE_DEVICES={first},{second}")
+    gpus.serve("right", 1, f"--constraint node.hostname=={MANAGER}", f"--env NVIDIA_VISIBLE_DEVICES={','.join(both) or 'void'}")
     try:
         gpus.until("it runs", lambda: gpus.states("right") == {"running": 1})
         (assigned,) = gpus.seen("right")
@@ -146,7 +149,8 @@ def test_units_in_use_are_proved_where_they_are(gpus: Gpus, changed: Callable[..
         played = gpus.play("gpu_proof.yml")
         assert played.code != 0
         assert f"node {MANAGER}: Swarm assigned {assigned} to right.1" in played.output
-        assert f"and it sees {first}, {second}; NVIDIA's container toolkit there is 1.19.1" in played.output
+        shown = ", ".join(both) or "none (there is no nvidia-smi)"
+        assert f"and it sees {shown}; NVIDIA's container toolkit there is 1.19.1" in played.output
     finally:
         gpus.remove("right")
     changed(MANAGER, ignores_swarm=False)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node import gpus
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node.gpus import KIND, device_of, visible
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node.machine import driver, text
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._process import run
@@ -95,19 +96,42 @@ def wrong_uses(running: Sequence[Container], fleet: str, node: str, toolkit: str
     A container without a reservation is to have none where it is the fleet's; an exporter of metrics may have all.
     """
     wrong, mute = [], []
+    by_minor = minors()
     for each in running:
         who = f"{each.name} ({each.id[:12]})"
+        nodes = devices(each.pid)
         if each.assigned:
             code, said = run(["docker", "exec", each.id, "nvidia-smi", "-L"], timeout=SECONDS)
+            seen = visible(said)
             if code in NO_PROGRAM:
-                mute.append(who)
-            elif problem := judge(node, toolkit, who, each.assigned, visible(said), said):
-                wrong.append(problem)
-        elif each.stack == fleet and each.pid:
-            nodes = sorted(path.partition("/root")[2] for path in glob.glob(f"/proc/{each.pid}/root/dev/nvidia[0-9]*"))
-            if nodes:
-                wrong.append(judge(node, toolkit, who, (), nodes, ""))
-    return wrong, mute
+                # A runtime that gave it nothing did not give it nvidia-smi either; so do those who ask for less.
+                seen = [by_minor.get(minor, "") for minor in nodes]
+                if "" in seen or (nodes and any(not unit.startswith("GPU-") for unit in each.assigned)):
+                    mute.append(who)
+                    continue
+                said = "there is no nvidia-smi"
+            wrong.append(judge(node, toolkit, who, each.assigned, seen, said))
+        elif each.stack == fleet:
+            wrong.append(judge(node, toolkit, who, (), [f"/dev/nvidia{minor}" for minor in nodes], ""))
+    return [problem for problem in wrong if problem], mute
+
+
+def devices(pid: int) -> list[int]:
+    """The numbers of the GPUs whose devices a process has in its /dev."""
+    found = [re.search(r"/dev/nvidia(\d+)$", path) for path in glob.glob(f"/proc/{pid}/root/dev/nvidia[0-9]*")]
+    return sorted(int(match[1]) for match in found if match)
+
+
+def minors() -> dict[int, str]:
+    """The UUID of each GPU by its device's number, as the driver's files have it (NVIDIA's README, "/proc interface")."""
+    found = {}
+    for path in glob.glob(f"{gpus.DRIVER_FILES}/gpus/*/information"):
+        content = text(path)
+        uuid = re.search(r"GPU UUID:\s+(GPU-[0-9a-f-]+)", content)
+        minor = re.search(r"Device Minor:\s+(\d+)", content)
+        if uuid and minor:
+            found[int(minor[1])] = uuid[1]
+    return found
 
 
 def look(fleet: str, node: str, marker: str) -> dict[str, Any]:

@@ -237,17 +237,31 @@ def test_containers_by_what_they_were_assigned() -> None:
     assert gpu_use.containers(inspected) == [Container("a", "mcp_memory.1.x", "mcp", (FIRST, SECOND), 7), Container("b", "mine", "", (), 8)]
 
 
-def test_containers_that_run_are_asked(gpu_machine: GpuMachine) -> None:
+def test_containers_that_run_are_asked(gpu_machine: GpuMachine, monkeypatch: pytest.MonkeyPatch) -> None:
     """``docker exec`` asks this machine: it shows both GPUs to everybody."""
     docker = gpu_machine.programs / "docker"
     docker.write_text('#!/bin/sh\n[ "$2" = mute ] && exit 127\nshift 2\nexec "$@"\n', "utf-8")
     docker.chmod(0o755)
+    has = {2: [0], 3: [1], 4: [0], 5: [7]}
+    monkeypatch.setattr(gpu_use, "devices", lambda pid: has.get(pid, []))
+    for number, (uuid, gpu) in enumerate(zip((FIRST, SECOND), gpu_machine.state["gpus"], strict=True)):
+        information = f"Model: \t\t NVIDIA A100\nGPU UUID: \t {uuid}\nBus Type: \t PCIe\nDevice Minor: \t {number}\n"
+        (gpu_machine.proc / "gpus" / gpu["pci"] / "information").write_text(information, "utf-8")
     both, one = Container("both", "a", "mcp", (FIRST, SECOND), 1), Container("one", "b", "mcp", (FIRST,), 1)
-    mute, none = Container("mute", "c", "mcp", (FIRST,), 1), Container("none", "d", "mcp", (), os.getpid())
-    wrong, silent = gpu_use.wrong_uses([both, one, mute, none], "mcp", "gpu-1", "1.19.1")
-    assert silent == ["c (mute)"]
-    (said,) = wrong
-    assert said.startswith(f"node gpu-1: Swarm assigned {FIRST} to b (one), and it sees {FIRST}, {SECOND}; NVIDIA's container toolkit")
+    right, another = Container("mute", "c", "mcp", (FIRST,), 2), Container("mute", "d", "mcp", (FIRST,), 3)
+    nothing, unknown = Container("mute", "e", "mcp", (FIRST,), 1), Container("mute", "f", "mcp", (FIRST,), 5)
+    part = Container("mute", "g", "mcp", (PARTS[0]["uuid"],), 2)
+    none, taken = Container("none", "h", "mcp", (), 1), Container("none", "i", "mcp", (), 4)
+    exporter = Container("none", "j", "metrics", (), 4)
+    every = [both, one, right, another, nothing, unknown, part, none, taken, exporter]
+    wrong, silent = gpu_use.wrong_uses(every, "mcp", "gpu-1", "1.19.1")
+    assert silent == ["f (mute)", "g (mute)"]
+    assert [said.partition("; NVIDIA's container toolkit")[0] for said in wrong] == [
+        f"node gpu-1: Swarm assigned {FIRST} to b (one), and it sees {FIRST}, {SECOND}",
+        f"node gpu-1: Swarm assigned {FIRST} to d (mute), and it sees {SECOND}",
+        f"node gpu-1: Swarm assigned {FIRST} to e (mute), and it sees none (there is no nvidia-smi)",
+        "node gpu-1: Swarm assigned no GPU to i (none), and it sees /dev/nvidia0",
+    ]
 
 
 def test_what_daemon_json_advertises() -> None:
