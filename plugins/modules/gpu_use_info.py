@@ -52,7 +52,7 @@ problems:
   type: list
   elements: str
 mute:
-  description: Containers with a GPU in which there is no C(nvidia-smi) to ask, and whose devices do not tell whose they are.
+  description: Containers with a GPU in which there is no C(nvidia-smi) to ask, and whose devices do not tell either.
   returned: success
   type: list
   elements: str
