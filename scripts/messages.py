@@ -66,15 +66,20 @@ class Message:
     place: str
     text: str
 
-    @property
-    def pattern(self) -> re.Pattern[str]:
-        """Matches what the document may say of it."""
-        return re.compile(".+".join(re.escape(part) for part in self.text.split(VARIES)))
+    def fits(self, said: str) -> bool:
+        """Whether the document may say it so. A regular expression tries every place for each part that varies."""
+        first, *parts = self.text.split(VARIES)
+        if not parts:
+            return said == first
+        *parts, last = parts
+        end = len(said) - len(last)
+        place = _after(said[:end], parts, len(first))
+        return said.startswith(first) and said.endswith(last) and 0 <= place < end
 
-    def within(self, lines: list[str]) -> bool:
-        """Whether one of the lines says it whole."""
-        longest = max(self.text.split(VARIES), key=len)
-        return any(self.pattern.search(line) for line in lines if longest in line)
+    def within(self, said: str) -> bool:
+        """Whether one of some lines has it."""
+        parts = self.text.split(VARIES)
+        return any(_after(line, parts, -1) >= 0 for line in said.splitlines())
 
     def runs(self) -> set[str]:
         """Runs of words by which a test may name it: whole fragments where these are short."""
@@ -84,6 +89,19 @@ class Message:
             length = min(WORDS, len(words))
             found |= {" ".join(words[i : i + length]) for i in range(len(words) - length + 1)} if words else set()
         return found
+
+
+def _after(text: str, parts: list[str], place: int) -> int:
+    """Where the last of some parts ends that follow each other with something between; -1 where they do not.
+
+    ``place`` is where the one before the first ends; -1 where there is none.
+    """
+    for part in parts:
+        found = text.find(part, place + 1)
+        if found < 0:
+            return -1
+        place = found + len(part)
+    return place
 
 
 def template(node: ast.expr) -> str | None:
@@ -204,22 +222,21 @@ def main() -> int:
     """Compare; prints what is wrong."""
     source, document = messages(), documented(DOCUMENT.read_text("utf-8"))
     tests = test_strings()
-    lines = tests.splitlines()
     wrong = [
         f"{message.place}: not in {DOCUMENT.relative_to(ROOT)}: {message.text.replace(VARIES, '<>')}"
         for message in source
-        if not any(message.pattern.fullmatch(text) for text in document)
+        if not any(message.fits(text) for text in document)
     ]
     wrong += [
         f"{DOCUMENT.relative_to(ROOT)}: nothing says: {text}"
         for text in document
-        if not any(message.pattern.fullmatch(text) for message in source)
+        if not any(message.fits(text) for message in source)
     ]
     untested: dict[str, str] = {}
     for message in source:
         others = "\n".join(other.text for other in source if other is not message)
         own = {run for run in message.runs() if run not in others}
-        if not any(run in tests for run in own) and not message.within(lines):
+        if not any(run in tests for run in own) and not message.within(tests):
             untested[message.text.replace(VARIES, "<>")] = message.place
     admitted = {text for text in untested if text.startswith(UNTESTED)} if UNTESTED else set()
     wrong += [f"{place}: no test names it: {text}" for text, place in untested.items() if text not in admitted]

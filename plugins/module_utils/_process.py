@@ -9,6 +9,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 
 TIMED_OUT = 124
+# How long a killed command may take to be gone.
+KILL_SECONDS = 2.0
 
 
 def run(
@@ -23,17 +25,22 @@ def run(
     Raises:
         OSError: it could not be started.
     """
+    with_input = subprocess.DEVNULL if stdin is None else subprocess.PIPE
+    process = subprocess.Popen(  # pylint: disable=ansible-bad-function
+        list(command), stdin=with_input, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env
+    )
     try:
-        done = subprocess.run(  # pylint: disable=ansible-bad-function
-            list(command),
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=env,
-            timeout=timeout,
-            check=False,
-        )
+        said, dummy = process.communicate(stdin, timeout)
     except subprocess.TimeoutExpired as error:
-        return TIMED_OUT, (error.stdout or b"").decode(errors="replace") + "\ntimed out"
-    return done.returncode, done.stdout.decode(errors="replace")
+        process.kill()
+        try:
+            said, dummy = process.communicate(timeout=KILL_SECONDS)
+        except subprocess.TimeoutExpired as left:
+            # It waits in the kernel, for a device that hangs for example, or a child of it has the pipe: it is left.
+            said = left.stdout or error.stdout or b""
+        return TIMED_OUT, said.decode(errors="replace") + "\ntimed out"
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    return process.returncode, said.decode(errors="replace")

@@ -113,6 +113,10 @@ options:
     description: NVIDIA GPUs that the inventory says the node has.
     type: int
     default: 0
+  gpu_slots:
+    description: How many services may share a GPU.
+    type: int
+    default: 1
   driver_rules:
     description: What the driver must be fit for.
     type: list
@@ -179,19 +183,21 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node import gpus as gpu_look
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node import machine as look
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node.preflight import (
     Finding,
     Wanted,
     as_dicts,
     check,
+    check_gpus,
     check_mtu,
     check_reach,
 )
 
 MIRROR = {"level": "error", "why": "packages are missing, and come from there", "option": "/etc/apt/sources.list.d"}
 CHECKED = ("distributions", "architectures", "memory_mb", "disks", "ports", "advertise", "peers", "networks",
-           "mtu", "firewall", "time_sync", "gpus", "driver_rules", "clock")  # fmt: skip
+           "mtu", "firewall", "time_sync", "gpus", "gpu_slots", "driver_rules", "clock")  # fmt: skip
 
 
 def missing_answers(params: dict[str, Any], machine: look.Machine) -> list[Finding]:
@@ -217,6 +223,14 @@ def missing_answers(params: dict[str, Any], machine: look.Machine) -> list[Findi
             fix = "name the distribution's archive in /etc/apt/sources.list.d: packages are missing"
             return [Finding("error", "reach", "apt knows no archive", fix), *check_reach(silent, asked)]
     return list(check_reach(silent, asked))
+
+
+def seen_gpus() -> gpu_look.Gpus | gpu_look.GpuError:
+    """The node's GPUs, or why they cannot be told."""
+    try:
+        return gpu_look.look()
+    except gpu_look.GpuError as error:
+        return error
 
 
 def main() -> None:
@@ -282,6 +296,7 @@ def main() -> None:
                 },
             },
             "gpus": {"type": "int", "default": 0},
+            "gpu_slots": {"type": "int", "default": 1},
             "driver_rules": {
                 "type": "list",
                 "elements": "dict",
@@ -297,6 +312,8 @@ def main() -> None:
     machine = look.look([disk["path"] for disk in params["disks"]], packages)
     wanted = Wanted(**{name: params[name] for name in CHECKED})
     findings = check(machine, wanted)
+    if wanted.gpus and machine.driver:
+        findings += check_gpus(seen_gpus(), wanted)
     if machine.version in wanted.distributions.get(machine.distribution, ()):
         findings += missing_answers(params, machine)
     own = machine.addresses[0].mtu if machine.addresses else 0

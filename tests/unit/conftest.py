@@ -1,12 +1,13 @@
 # Copyright: (c) 2026, Sophia AI
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What tests of several plugins share: the double of Lambda Cloud, and a clock that waits for nobody."""
+"""What tests of several plugins share: the doubles of Lambda Cloud and of GPUs, and a clock that waits for nobody."""
 
 from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +18,12 @@ from ansible.module_utils import basic, urls
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda import arguments
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._lambda.client import LambdaCloud
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node import gpus
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lambda_cloud"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "gpu"))
 
+from gpu_machine import GpuMachine
 from lambda_double import Double, running
 
 KEY = "secret_double_0123456789"
@@ -84,6 +88,17 @@ class Cloud(Double):
 
     def asked(self, request: str) -> int:
         return self.requests.count(request)
+
+
+@pytest.fixture
+def gpu_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GpuMachine:
+    """This machine, with two GPUs."""
+    machine = GpuMachine(tmp_path / "gpu")
+    monkeypatch.setenv("PATH", f"{machine.programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("NVIDIA_DOUBLE", str(machine.state_file))
+    monkeypatch.setattr(gpus, "DRIVER_FILES", str(machine.proc))
+    monkeypatch.setattr(gpus, "PCI_DEVICES", str(machine.sys))
+    return machine
 
 
 @pytest.fixture

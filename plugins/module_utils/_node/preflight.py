@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .gpus import GpuError, Gpus, units
 from .machine import CONTAINER_LINKS, Machine
 
 GB = 1024**3
@@ -72,6 +73,7 @@ class Wanted:
     firewall: bool = False
     time_sync: bool = False
     gpus: int = 0
+    gpu_slots: int = 1
     driver_rules: Sequence[Mapping[str, Any]] = ()
     clock: float = 0.0
 
@@ -237,6 +239,33 @@ def _driver(machine: Machine, wanted: Wanted) -> Iterator[Finding]:
         if version(machine.driver) < version(rule["minimum"]):
             seen = f"{machine.driver} is older than {rule['minimum']}, which {rule['what']} needs"
             yield Finding("error", "driver", seen, "upgrade NVIDIA's driver and restart the machine")
+
+
+def check_gpus(seen: Gpus | GpuError, wanted: Wanted) -> Iterator[Finding]:
+    """Whether the GPUs are those of the inventory, and can be handed out.
+
+    Args:
+        seen: the node's GPUs, or why they cannot be told.
+        wanted: how many there are to be, and how many services may share one.
+    """
+    if isinstance(seen, GpuError):
+        yield Finding("error", "gpu", str(seen), "or take mcp_node_gpus away: nothing can be handed out here")
+        return
+    for pci, why in sorted(seen.vanished.items()):
+        fix = "restart the machine; if it stays away, have the card replaced, and lower mcp_node_gpus until then"
+        yield Finding("error", "gpu", f"the GPU at {pci} does not answer: {why}", fix)
+    for gpu in seen.gpus:
+        if gpu.problems:
+            value = f"GPU {gpu.index} ({gpu.uuid}): {'; '.join(gpu.problems)}"
+            yield Finding("warning", "gpu", value, "empty the node (playbooks/drain.yml) and restart it; then watch it")
+    count = len(seen.gpus)
+    if wanted.gpus not in (count, count + len(seen.vanished)):
+        fix = f"set it to {count} if these are all; else look for the others (lspci -d 10de:) and restart the machine"
+        yield Finding("error", "gpu", f"mcp_node_gpus is {wanted.gpus}, and nvidia-smi shows {count}", fix)
+    try:
+        units(seen.gpus, wanted.gpu_slots)
+    except GpuError as error:
+        yield Finding("error", "gpu", str(error), "nothing can be handed out here before")
 
 
 def version(dotted: str) -> tuple[int, ...]:

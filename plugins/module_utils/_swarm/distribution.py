@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils import _registry as registries
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import pull_agent
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import jobs, pull_agent
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import (
     LABEL,
     Swarm,
@@ -33,7 +33,6 @@ POLL_SECONDS = 0.7
 NO_TASKS_SECONDS = 5.0
 # A task's last words come a moment after its end.
 WORDS_SECONDS = 5.0
-ENDED = ("complete", "failed", "rejected", "orphaned", "shutdown", "remove")
 PULLING = f"{LABEL}.pulling"
 AGENT = "/run/pull.py"
 NOT_RUN = "what would have pulled it did not run there"
@@ -102,7 +101,7 @@ class Group:
             return False
         late = waited > timeout
         if not late:
-            if any(task["Status"]["State"] not in ENDED for task in tasks.values()):
+            if any(task["Status"]["State"] not in jobs.ENDED for task in tasks.values()):
                 return False
             self.ended = self.ended or waited
             if self.untold() and waited < self.ended + WORDS_SECONDS:
@@ -213,14 +212,16 @@ def _start(
     script = config(f"{stamp}_agent", inspect.getsource(pull_agent))
     for number, group in enumerate(wanted):
         wish = config(f"{stamp}_{number}", json.dumps(sorted(group.images)))
-        spec = _job(f"{stamp}_{number}", agent, group.constraints, labels)
-        container = spec["TaskTemplate"]["ContainerSpec"]
-        container["Configs"] = [_file(script, AGENT), _file(wish, pull_agent.WISH)]
-        container["Secrets"] = [{"SecretID": secret, "SecretName": stamp, **_mount("pull")}]
-        headers = {"X-Registry-Auth": auths[agent]} if agent in auths else {}
-        answer = swarm.api._post_json(swarm.api._url("/services/create"), data=spec, headers=headers)
-        swarm.api._raise_for_status(answer)
-        group.job = answer.json()["ID"]
+        socket = {"Type": "bind", "Source": pull_agent.SOCKET, "Target": pull_agent.SOCKET, "ReadOnly": True}
+        container = {
+            "Env": ["NODE_ID={{.Node.ID}}"],
+            "Mounts": [socket],
+            "Configs": [_file(script, AGENT), _file(wish, pull_agent.WISH)],
+            "Secrets": [{"SecretID": secret, "SecretName": stamp, **_mount("pull")}],
+        }
+        name, command = f"{stamp}_{number}", ["python3", AGENT]
+        job = jobs.spec(name, agent, command, jobs.once_on_each(), group.constraints, labels, container)
+        group.job = jobs.create(swarm, job, auths.get(agent, ""))
         made.append(partial(swarm.api.remove_service, group.job))
 
 
@@ -230,33 +231,6 @@ def _mount(name: str) -> dict[str, Any]:
 
 def _file(reference: dict[str, Any], path: str) -> dict[str, Any]:
     return {**reference, **_mount(path)}
-
-
-def _job(name: str, image: str, constraints: Sequence[str], labels: dict[str, str]) -> dict[str, Any]:
-    """A job that runs once on each eligible node; as root, which without capabilities can but open the socket."""
-    socket = {"Type": "bind", "Source": pull_agent.SOCKET, "Target": pull_agent.SOCKET, "ReadOnly": True}
-    return {
-        "Name": name,
-        "Labels": labels,
-        "Mode": {"GlobalJob": {}},
-        "TaskTemplate": {
-            "ContainerSpec": {
-                "Image": image,
-                "Command": ["python3", AGENT],
-                "Env": ["NODE_ID={{.Node.ID}}"],
-                "User": "0:0",
-                "ReadOnly": True,
-                "CapabilityDrop": ["ALL"],
-                "Healthcheck": {"Test": ["NONE"]},
-                "Mounts": [socket],
-                "Labels": labels,
-            },
-            "RestartPolicy": {"Condition": "none"},
-            "Placement": {"Constraints": list(constraints)},
-            "Resources": {"Limits": {"MemoryBytes": 128 << 20}},
-            "LogDriver": {"Name": "json-file"},
-        },
-    }
 
 
 def _follow(swarm: Swarm, wanted: Sequence[Group], timeout: float, say: Say, alive: Callable[[], None]) -> None:
@@ -269,7 +243,7 @@ def _follow(swarm: Swarm, wanted: Sequence[Group], timeout: float, say: Say, ali
         nodes = {node["ID"]: node for node in patiently(swarm.api.nodes)}
         for group in list(waiting):
             tasks = _tasks(swarm, group.job, nodes)
-            group.nodes = {node: _name(nodes[node]) for node in tasks}
+            group.nodes = {node: jobs.node_name(nodes[node]) for node in tasks}
             for line in group.listen(_words(group.job)):
                 say(line)
             if group.over(tasks, waited, timeout):
@@ -286,11 +260,6 @@ def _tasks(swarm: Swarm, job: str, nodes: Mapping[str, Any]) -> dict[str, dict[s
         for task in found
         if task.get("NodeID") in nodes and nodes[task["NodeID"]]["Status"]["State"] == "ready"
     }
-
-
-def _name(node: Mapping[str, Any]) -> str:
-    labels = node["Spec"].get("Labels") or {}
-    return str(labels.get(f"{LABEL}.host") or node["Description"]["Hostname"])
 
 
 def _words(job: str) -> list[dict[str, Any]]:

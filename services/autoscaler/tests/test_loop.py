@@ -75,7 +75,7 @@ class FakeEngine:
             assert filters["desired-state"] == ["running"]
             running = {"ServiceID": filters["service"][0], "Status": {"State": "running"}}
             given = [self.gpus[number] if number < len(self.gpus) else "" for number in range(self.replicas)]
-            return 200, [running | {"AssignedGenericResources": self._resources(gpu)} for gpu in given]
+            return 200, [running | {"GenericResources": self._resources(gpu)} for gpu in given]
         if parts.path == "/configs":
             locks = [] if self.lock is None else [{f"{LABEL}.lock": json.dumps(self.lock)}]
             return 200, [{"Version": {"Index": self.lock_version}, "Spec": {"Labels": labels}} for labels in locks]
@@ -356,6 +356,13 @@ def test_what_is_sent_on_is_the_engines_own(ask: Ask, engine: FakeEngine) -> Non
     assert ask("POST", target, b"", Content_Length="9999999")[0] == 413
     assert not [path for method, path in engine.asked if method == "POST"]
     assert engine.replicas == 2
+
+
+def test_a_slot_of_a_shared_gpu_is_known_by_its_gpu(world: World, engine: FakeEngine) -> None:
+    engine.gpus = ["GPU-5c89852c-d268.2"]
+    assert Docker(world.document["docker"]).services()[0].ready[0] == ("GPU-5c89852c-d268",)
+    engine.gpus = ["MIG-GPU-5c89852c/1.1"]
+    assert Docker(world.document["docker"]).services()[0].ready[0] == ("MIG-GPU-5c89852c/1.1",)
 
 
 def test_an_engine_that_is_not_there(tmp_path: Path) -> None:

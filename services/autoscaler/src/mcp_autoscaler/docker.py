@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import http.client
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -13,6 +14,7 @@ from mcp_autoscaler.proxy.rules import LABEL, SCALE_MAX, SCALE_MIN
 
 TIMEOUT_SECONDS = 20.0
 CONFLICT = 409
+SLOT = re.compile(r"^(GPU-[^.]+)\.\d+$")
 ON_THE_WAY = frozenset({"new", "pending", "allocated", "assigned", "accepted", "preparing", "ready", "starting"})
 
 
@@ -121,6 +123,10 @@ def _service(raw: dict[str, Any], tasks: list[dict[str, Any]]) -> Service:
 
 
 def _gpus(task: dict[str, Any]) -> tuple[str, ...]:
-    """GPUs that Swarm gave a task by name; one that is only counted cannot be told from others."""
-    given = (item.get("NamedResourceSpec") or {} for item in task.get("AssignedGenericResources") or [])
-    return tuple(item["Value"] for item in given if "GPU" in item.get("Kind", "").upper())
+    """GPUs that Swarm gave a task by name; one that is only counted cannot be told from others.
+
+    ``GenericResources`` is what engines answer (moby's api/types/swarm/task.go), whatever their reference calls it. A
+    slot of a GPU that several share, ``GPU-x.2``, is as busy as its GPU.
+    """
+    given = (item.get("NamedResourceSpec") or {} for item in task.get("GenericResources") or [])
+    return tuple(SLOT.sub(r"\1", item["Value"]) for item in given if "GPU" in item.get("Kind", "").upper())

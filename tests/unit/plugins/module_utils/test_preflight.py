@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gpu_machine import FIRST, SECOND, GpuMachine
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.filter.preflight_report import preflight_report
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node import machine as look
@@ -25,6 +26,7 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node.prefligh
     Wanted,
     as_dicts,
     check,
+    check_gpus,
     check_mtu,
     check_reach,
 )
@@ -184,6 +186,46 @@ def test_a_drivers_rules_hold_where_there_are_gpus_alone() -> None:
     rules = [{"what": "CUDA 12", "minimum": "525.60.13"}]
     assert lines(FIT, replace(WANTED, driver_rules=rules)) == []
     assert lines(replace(FIT, driver="525.60.13"), replace(WANTED, gpus=1, driver_rules=rules)) == []
+
+
+def gpu_lines(count: int, slots: int = 1) -> list[str]:
+    found = check_gpus(node_preflight.seen_gpus(), replace(WANTED, gpus=count, gpu_slots=slots))
+    return [f"{each.level} {each.key}: {each.value} → {each.fix}" for each in found]
+
+
+def test_gpus_that_are_those_of_the_inventory(gpu_machine: GpuMachine) -> None:
+    assert gpu_lines(2) == []
+    assert gpu_lines(2, slots=3) == []
+
+
+def test_another_number_of_gpus_is_said_with_both(gpu_machine: GpuMachine) -> None:
+    (line,) = gpu_lines(3)
+    assert line == (
+        "error gpu: mcp_node_gpus is 3, and nvidia-smi shows 2 → set it to 2 if these are all;"
+        " else look for the others (lspci -d 10de:) and restart the machine"
+    )
+
+
+def test_a_vanished_gpu_is_said_once_with_its_place(gpu_machine: GpuMachine) -> None:
+    gpu_machine.gpu(1, hidden=True)
+    (line,) = gpu_lines(2)
+    assert line.startswith("error gpu: the GPU at 0000:0f:00.0 does not answer: the driver does not show it → restart the machine; if it")
+
+
+def test_a_gpu_that_is_not_well_is_a_warning(gpu_machine: GpuMachine) -> None:
+    gpu_machine.write(log="NVRM: Xid (PCI:0000:0f:00): 95, pid=3")
+    (line,) = gpu_lines(2)
+    assert line.startswith(f"warning gpu: GPU 1 ({SECOND}): Xid 95: uncontained memory error → empty the node (playbooks/drain.yml)")
+
+
+def test_gpus_that_cannot_be_told_or_handed_out(gpu_machine: GpuMachine) -> None:
+    gpu_machine.gpu(0, mig_empty=True)
+    (line,) = gpu_lines(2)
+    assert f"{FIRST} has MIG on and no instances" in line
+    assert line.endswith("→ nothing can be handed out here before")
+    gpu_machine.write(fault="mismatch")
+    (line,) = gpu_lines(2)
+    assert line.endswith("it was upgraded; restart the machine → or take mcp_node_gpus away: nothing can be handed out here")
 
 
 def test_a_small_packet_is_told_with_the_setting() -> None:
