@@ -123,7 +123,7 @@ def devices(pid: int) -> list[int]:
 
 
 def minors() -> dict[int, str]:
-    """The UUID of each GPU by its device's number, of the driver's files (its README, "Using the /proc interface")."""
+    """The UUID of each GPU by its device's number, from the driver's files (its README, "/proc interface")."""
     found = {}
     for path in glob.glob(f"{gpus.DRIVER_FILES}/gpus/*/information"):
         content = text(path)
