@@ -26,25 +26,23 @@ SERVER: dict[str, Any] = {
 PREFERS = {**SERVER, "gpu": "preferred", "gpu_pool": {"return_seconds": 3}}
 
 
-def piped(command: str) -> None:
-    subprocess.run(["bash", "-o", "pipefail", "-c", command], check=True, capture_output=True)
+IMAGES = ("os", "runtime-python", "gateway", "edge", "time")
+FILTERS = " ".join(f"--filter reference=mcp-swarm/{name}" for name in IMAGES)
+SAVE = f"docker save $(docker images {FILTERS} --format {{{{.Repository}}}}:{{{{.Tag}}}})"
+
+
+def piped(command: str) -> bool:
+    return subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, check=False).returncode == 0
 
 
 @pytest.fixture(scope="module")
 def fleet(gpus: Gpus) -> Iterator[Gpus]:
     """The fleet, with its images on both nodes: there is no registry here."""
-    there = subprocess.run(
-        ["docker", "images", "--filter", "reference=mcp-swarm/*", "--format", "{{.Repository}}:{{.Tag}}"],
-        check=True, capture_output=True, text=True,
-    ).stdout.split()  # fmt: skip
-    if there:  # of this machine's engine; what is of no use is pruned with the node
-        piped(f"docker save {' '.join(there)} | docker exec --interactive {MANAGER} docker load")
+    # What this machine's engine has need not be built.
+    piped(f"{SAVE} | docker exec --interactive {MANAGER} docker load")
     built = gpus.play("images.yml", mcp_servers=[PREFERS])
     assert built.code == 0, built.output[-3000:]
-    piped(
-        f"docker exec {MANAGER} bash -c 'docker save $(docker images --filter reference=mcp-swarm/* --format {{{{.Repository}}}}:{{{{.Tag}}}})'"
-        f" | docker exec --interactive {WORKER} docker load"
-    )
+    assert piped(f"docker exec {MANAGER} bash -c '{SAVE}' | docker exec --interactive {WORKER} docker load")
     yield gpus
     gone = gpus.play("teardown.yml", mcp_servers=[PREFERS])
     assert gone.code == 0, gone.output[-3000:]
