@@ -114,5 +114,8 @@ def test_who_contributes_to_the_engine_is_known_to_it() -> None:
         if name.endswith("_docker_engine_daemon") and not name.startswith("_")
     }
     meta = yaml.safe_load((ROOT / "roles" / "docker_engine" / "meta" / "main.yml").read_text("utf-8"))
-    assert contributors == {each["role"].rpartition(".")[2] for each in meta["dependencies"]}
+    tasks = yaml.safe_load((ROOT / "roles" / "docker_engine" / "tasks" / "main.yml").read_text("utf-8"))
+    imported = [task["ansible.builtin.import_role"]["name"] for task in tasks if "ansible.builtin.import_role" in task]
+    there = {name.rpartition(".")[2] for name in [*imported, *(each["role"] for each in meta["dependencies"])]}
+    assert contributors == there
     assert {"node_baseline", "nvidia_container_toolkit"} <= contributors
