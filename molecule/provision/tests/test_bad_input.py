@@ -123,8 +123,18 @@ def test_the_engines_are_brought_to_what_is_there_one_after_the_other(images: No
     pids = {name: sh(name, "cat /run/docker.pid") for name in NODES}
     # What the test before left undone.
     setting = {"docker_engine_daemon": {"shutdown-timeout": 16, "log-level": "warn"}}
-    done = play("engine", **setting)
+    sh(FIRST, f"docker service create --quiet --detach --no-resolve-image --replicas 2 --name moved {IMAGE} sleep 600")
+    try:
+        until("both run", lambda: sh(FIRST, "docker service ls --format '{{.Replicas}}'") == "2/2")
+        done = play("engine", engine_drain=True, **setting)
+        # Each was told to end, and none went down with its engine.
+        ended = sh(FIRST, "docker service ps --filter desired-state=shutdown --format '{{.CurrentState}}' moved").splitlines()
+    finally:
+        sh(FIRST, "docker service rm moved")
     assert done.code == 0, done.text
+    assert ended
+    assert all(state.startswith("Shutdown") for state in ended), ended
+    assert sh(FIRST, "docker node ls --format '{{.Availability}}'").split() == ["Active", "Active"]
     assert {name for name in NODES if sh(name, "cat /run/docker.pid") != pids[name]} == set(NODES)
     assert done.text.index(f"ok: [{FIRST}]") < done.text.rindex(f"ok: [{SECOND}]")
     for name in NODES:
