@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import tempfile
 import time
 from collections.abc import Callable
@@ -37,6 +38,8 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.converg
 )
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.judging import Judgement, Terms, judge
 
+# Of a service's name before "_canary", with the longest fleet's "_trial_" before it.
+LONGEST = 63 - 20 - len("_trial_") - len("_canary")
 # What of a service its tasks do not depend on.
 NOT_OF_TASKS = ("deploy.replicas", "deploy.labels", "deploy.update_config", "deploy.rollback_config", "deploy.mode")
 LOOK_SECONDS = 3.0
@@ -74,7 +77,12 @@ def stack_of(fleet: str) -> str:
 
 
 def key_of(service: str) -> str:
-    """A replica's service in that stack; its alias in the network must be nobody else's."""
+    """A replica's service in that stack; its alias in the network must be nobody else's.
+
+    A service's name has 63 characters at most, with the stack's before it; of a long one the rest is told by a digest.
+    """
+    if len(service) > LONGEST:
+        service = f"{service[: LONGEST - 7]}_{hashlib.sha256(service.encode()).hexdigest()[:6]}"
     return f"{service}_canary"
 
 

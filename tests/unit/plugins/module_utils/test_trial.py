@@ -144,6 +144,15 @@ def test_it_is_told_in_numbers_that_people_read() -> None:
     assert judge("time", None, Terms(10.0, inconclusive="promote"), True).promoted(Terms(10.0, inconclusive="promote"))
 
 
+def test_a_name_on_trial_is_one_that_swarm_takes() -> None:
+    """A service's name has 63 characters at most (moby, daemon/cluster/convert)."""
+    longest = ["a" * 31 + "b", "a" * 31 + "c", "a" * 29, "a" * 30]
+    keys = [trial.key_of(name) for name in longest]
+    assert all(len(f"{trial.stack_of('f' * 20)}_{key}") <= 63 for key in keys)
+    assert len(set(keys)) == len(keys)
+    assert trial.key_of("time") == "time_canary"
+
+
 def test_terms_that_make_no_sense_are_refused_with_key_and_value() -> None:
     with pytest.raises(SwarmError, match=r"canary: 101: a percentage.*canary_latency: 0.5: at least 1.*nothing was"):
         trial.check(Terms(101.0, latency=0.5))
