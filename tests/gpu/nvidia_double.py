@@ -294,7 +294,7 @@ def cdi(state: dict[str, Any]) -> dict[str, Any]:
 # -- nvidia-container-runtime --------------------------------------------------------------------
 
 
-def runtime(arguments: list[str]) -> int:  # noqa: RET503 - it becomes runc
+def runtime(arguments: list[str]) -> int:
     """Change the configuration of a container that is to be made, and be runc."""
     if "create" in arguments:
         bundle = option(arguments, "--bundle", "-b") or os.getcwd()
@@ -313,7 +313,7 @@ def runtime(arguments: list[str]) -> int:  # noqa: RET503 - it becomes runc
             with open(path, "w", encoding="utf-8") as file:
                 json.dump(container, file)
     below = listed(read_toml(CONFIG), "nvidia-container-runtime", "runtimes", ["runc"])[0]
-    os.execvp(below, [os.path.basename(below), *arguments])
+    return os.execvp(below, [os.path.basename(below), *arguments])  # never returns: it becomes runc
 
 
 def listed(settings: dict[str, dict[str, str]], section: str, key: str, default: Any) -> Any:

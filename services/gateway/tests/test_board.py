@@ -128,7 +128,7 @@ async def taken(canary: Canary, calls: int) -> Counter[str]:
         found["stable"] += 1
         return {}
 
-    canary.upstream.request = new  # type: ignore[method-assign]
+    canary.upstream.request = new
     for number in range(calls):
         call = Call("tools/call", {}, principal="p")
         if number % 3 and not canary.wants(call):
@@ -162,7 +162,7 @@ def test_a_canary_is_not_compared_with_what_gpus_do(on_gpu: bool) -> None:
             found["stable"] += 1
             return {}
 
-        canary.upstream.request = new  # type: ignore[method-assign]
+        canary.upstream.request = new
         for _ in range(100):  # servers with a GPU pool send nothing without waiting
             await canary.carry(Call("tools/call", {}, principal="p"), old)
         return found + Counter({"seen": canary.sides.stable.calls, "canary": canary.sides.canary.calls})

@@ -96,7 +96,8 @@ def run(engine: Engine, monkeypatch: pytest.MonkeyPatch, node: Node = NODE, time
     monkeypatch.setattr(gpu_proof, "_words", engine.words)
     monkeypatch.setattr(gpu_proof.registries, "auth_headers", lambda api, images: dict.fromkeys(images, "header"))
     said: list[str] = []
-    return prove(engine, "mcp", "os", [node], timeout, said.append), said  # type: ignore[arg-type]
+    swarm: Any = engine
+    return prove(swarm, "mcp", "os", [node], timeout, said.append), said
 
 
 def refused(engine: Engine, monkeypatch: pytest.MonkeyPatch, node: Node = NODE, timeout: float = 20) -> str:
