@@ -97,6 +97,7 @@ def test_pruning_takes_what_nobody_needs(node: Node, calls: Calls) -> None:
         code, told = node.play("playbooks/prune.yml", prune_older_than=3600)
         assert code == 0, told
         assert "mcp_stray" in node.objects(), "what is young is spared"
+        assert OLD in images(node), "an old image with a new name is young"
         code, output = node.play("playbooks/prune.yml", prune_older_than=0)
         assert code == 0, output
         for name in ("mcp_stray", "mcp_stray_too", "mcp_stray_net", "mcp_stray_data", OLD):

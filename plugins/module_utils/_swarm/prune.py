@@ -96,7 +96,7 @@ def prune_node(api: Any, kept: Iterable[str], seconds: float, check: bool) -> li
     Args:
         api: the node's engine; it need be no manager.
         kept: references.
-        seconds: images younger than that stay: they may be for a deploy that is about to begin.
+        seconds: images that were made or got a name since then stay: they may be for a deploy that is about to begin.
         check: whether only to tell.
     """
     from docker.errors import APIError
@@ -109,7 +109,7 @@ def prune_node(api: Any, kept: Iterable[str], seconds: float, check: bool) -> li
     used = {container["ImageID"] for container in api.containers(all=True)}
     removed: list[str] = []
     for image in [*api.images(filters={"label": BUILT}), *api.images(filters={"reference": f"{ROOT}*"})]:
-        if time.time() - image["Created"] < seconds:
+        if _idle(api, image) < seconds:
             continue
         tags = {tag for tag in image.get("RepoTags") or [] if not tag.startswith("<none>")}
         gone = {tag for tag in tags if content_name(tag) not in names}
@@ -126,6 +126,18 @@ def prune_node(api: Any, kept: Iterable[str], seconds: float, check: bool) -> li
                     continue
             removed.append(ref)
     return sorted(removed)
+
+
+def _idle(api: Any, image: dict[str, Any]) -> float:
+    """Seconds since an image was made, or since this node gave it a name: a pull brings old images too."""
+    from docker.errors import NotFound
+
+    made = time.time() - image["Created"]
+    try:
+        tagged = (api.inspect_image(image["Id"]).get("Metadata") or {}).get("LastTagTime")
+    except NotFound:  # somebody else removed it
+        return made
+    return min(made, age(tagged)) if tagged else made
 
 
 def _named(releases: list[Release], kind: str) -> set[str]:

@@ -116,6 +116,17 @@ def fixture_server(launch: Callable[..., Running]) -> Callable[..., Running]:
 
 
 @pytest.fixture(scope="session")
+def gate_server(launch: Callable[..., Running]) -> Callable[..., Running]:
+    """Starts tests/servers/gate.py, whose calls end when the test says so."""
+
+    def start() -> Running:
+        port = free_port()
+        return launch(sys.executable, str(TESTS / "servers" / "gate.py"), str(port), "gate", port=port)
+
+    return start
+
+
+@pytest.fixture(scope="session")
 def node_modules() -> Path:
     """The npm packages that tests use, installed once."""
     manifest = json.dumps({"private": True, "type": "module", "dependencies": PACKAGES})

@@ -399,14 +399,17 @@ def test_sessions_of_a_sticky_server_go_to_the_canary_and_back(
 
 
 @pytest.mark.integration
-def test_in_maintenance_new_calls_are_refused_and_those_in_flight_end(fleet: Fleet) -> None:
+def test_in_maintenance_new_calls_are_refused_and_those_in_flight_end(
+    launch: Start, fixture_server: Start, gate_server: Start, tmp_path: Path
+) -> None:
+    fleet = Fleet(launch, fixture_server, tmp_path, [(gate_server(), name) for name in ("old", "new")])
     gateway = fleet.gateways[0]
     client = Modern(gateway.url)
     until = int(time.time()) + 600
     notice = {"why": "the disks are moved", "who": "ada", "since": until - 700, "until": until}
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        running = pool.submit(Modern(gateway.url).call, "slow", {"steps": 16, "seconds": 0.5}, path="/servers/fix/mcp")
-        wait_until(lambda: status(gateway)["inflight"], "the call has begun")
+        running = pool.submit(Modern(gateway.url).call, "hold", {"directory": str(tmp_path)}, path="/servers/fix/mcp")
+        wait_until(lambda: (tmp_path / "started").exists(), "the call has begun")
         fleet.said(maintenance={"*": notice})
         assert not running.done()
         for path in ("/mcp", "/servers/fix/mcp"):
@@ -421,7 +424,8 @@ def test_in_maintenance_new_calls_are_refused_and_those_in_flight_end(fleet: Fle
         assert client.post("tools/list", headers=pass_of()).status_code == 200
         assert client.post("tools/list", headers=pass_of("x" * 43)).status_code == 503
         assert httpx2.get(f"{gateway.url}/mcp", headers={"MCP-Protocol-Version": LEGACY}).status_code == 503
-        assert running.result(30)["result"]["content"][0]["text"] == "done"
+        (tmp_path / "release").touch()
+        assert running.result(30)["result"]["content"][0]["text"] == "released"
     assert httpx2.get(f"{gateway.url}/healthz").status_code == httpx2.get(f"{gateway.url}/readyz").status_code == 200
     assert status(gateway)["maintenance"]["*"]["why"] == "the disks are moved"
     assert 'mcp_gateway_maintenance{server="*"} 1.0' in httpx2.get(f"{gateway.url}/metrics").text

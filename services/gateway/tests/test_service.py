@@ -25,22 +25,11 @@ Start = Callable[..., Running]
 
 
 @pytest.fixture(scope="module")
-def gate(launch: Start) -> Start:
-    """Starts servers/gate.py."""
-
-    def start() -> Running:
-        port = free_port()
-        return launch(sys.executable, str(TESTS / "servers" / "gate.py"), str(port), "gate", port=port)
-
-    return start
-
-
-@pytest.fixture(scope="module")
-def fleet(gate: Start, fixture_server: Start, everything: Running) -> list[dict[str, Any]]:
+def fleet(gate_server: Start, fixture_server: Start, everything: Running) -> list[dict[str, Any]]:
     """Two servers of both eras and one of 2025 alone."""
     return [
         {"name": "fix", "url": f"{fixture_server().url}/mcp"},
-        {"name": "gate", "url": f"{gate().url}/mcp"},
+        {"name": "gate", "url": f"{gate_server().url}/mcp"},
         {"name": "every", "url": f"{everything.url}/mcp"},
     ]
 
@@ -235,8 +224,8 @@ def test_no_key_no_entry(keyed: Running, headers: dict[str, str]) -> None:
     assert Modern(keyed.url, Authorization="Bearer right").post("tools/list").status_code == 200
 
 
-def test_the_policy_holds_for_lists_and_calls(gateway: Start, gate: Start) -> None:
-    running = gateway([{"name": "gate", "url": f"{gate().url}/mcp", "tools": {"allow": ["h*"], "deny": ["hidden"]}}])
+def test_the_policy_holds_for_lists_and_calls(gateway: Start, gate_server: Start) -> None:
+    running = gateway([{"name": "gate", "url": f"{gate_server().url}/mcp", "tools": {"allow": ["h*"], "deny": ["hidden"]}}])
     for path, prefix in (("/mcp", "gate__"), ("/servers/gate/mcp", "")):
         client = Modern(running.url)
         listed = message_of(client.post("tools/list", path=path))["result"]["tools"]

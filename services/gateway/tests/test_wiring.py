@@ -47,13 +47,12 @@ def _start(launch: Start, path: Path, document: dict[str, Any]) -> Running:
 
 
 def test_a_changed_configuration_is_swapped_in_without_losing_a_call(
-    launch: Start, fixture_server: Start, tmp_path: Path
+    launch: Start, fixture_server: Start, gate_server: Start, tmp_path: Path
 ) -> None:
     """The call in flight ends as it began, at the server that is no more in the new configuration."""
     path = tmp_path / "gateway.yaml"
     one, other = fixture_server(), fixture_server()
-    gate_port = free_port()
-    gate = launch(sys.executable, str(TESTS / "servers" / "gate.py"), str(gate_port), "gate", port=gate_port)
+    gate = gate_server()
     servers = [{"name": "one", "url": f"{one.url}/mcp"}, {"name": "gate", "url": f"{gate.url}/mcp"}]
     running = _start(launch, path, {"servers": servers})
     listen = {"listen": {"port": running.port}}
@@ -246,12 +245,12 @@ def test_gpu_tools_go_to_the_gpu_pool_and_fall_back_to_the_cpu(gateway: Start, f
 
 
 def test_traces_tell_what_became_of_a_call(
-    gateway: Start, fixture_server: Start, launch: Start, tmp_path: Path
+    gateway: Start, fixture_server: Start, gate_server: Start, tmp_path: Path
 ) -> None:
     """Who called whom in which protocol, the pool and why, how long it queued, retries, cache, and the error's code."""
     receiver = Receiver()
-    gate_port, gone = free_port(), free_port()
-    gate = launch(sys.executable, str(TESTS / "servers" / "gate.py"), str(gate_port), "gate", port=gate_port)
+    gone = free_port()
+    gate = gate_server()
     first, second = fixture_server(), fixture_server()
     (tmp_path / "key").write_text("right")
     running = gateway(
@@ -304,7 +303,7 @@ def test_traces_tell_what_became_of_a_call(
     assert held[tracing.VERSION] == "2026-07-28"
     assert held[tracing.REQUEST_ID]
     assert held[tracing.SERVER] == "gate"
-    assert held[tracing.REPLICA] == f"127.0.0.1:{gate_port}"
+    assert held[tracing.REPLICA] == f"127.0.0.1:{gate.port}"
     assert 0 < waited[tracing.QUEUE_SECONDS] < 20
     assert (pooled[tracing.POOL], pooled[tracing.POOL_REASON]) == ("cpu", "gpu-down")
     assert [span[tracing.CACHE] for span in spans["two__add"]] == ["miss", "hit"]

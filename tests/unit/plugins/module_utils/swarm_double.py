@@ -80,8 +80,9 @@ class Double:
         return {}
 
     def inspect_image(self, image: str) -> dict[str, Any]:
-        if image in self.tagged:
-            return {"RepoDigests": self.tagged[image].get("RepoDigests", [])}
+        for name, found in self.tagged.items():
+            if image in (name, found.get("Id")):
+                return {"RepoDigests": found.get("RepoDigests", []), "Metadata": found.get("Metadata")}
         raise ImageNotFound("no such image")
 
     def inspect_distribution(self, image: str) -> dict[str, Any]:

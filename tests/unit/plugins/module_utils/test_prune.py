@@ -86,8 +86,12 @@ def test_what_may_be_for_a_deploy_that_is_about_to_begin_stays(swarm: Any) -> No
     swarm.there["secrets"].append(secret("mcp_new", made=young))
     swarm.there["networks"].append({"Id": "n", "Name": "mcp_control", "Created": young})
     swarm.tagged["mcp-swarm/new:dddddddddddd"] = built("mcp-swarm/new:dddddddddddd", made=time.time())
+    pulled = {**built("mcp-swarm/old:eeeeeeeeeeee"), "Metadata": {"LastTagTime": young}}
+    swarm.tagged["mcp-swarm/old:eeeeeeeeeeee"] = pulled
     assert not prune(swarm, "mcp", 2, [], HOUR, check=False).result()["changed"]
-    assert prune(swarm, "mcp", 2, [], 0, check=False).objects == ["mcp_new"]
+    found = prune(swarm, "mcp", 2, [], 0, check=False)
+    assert found.objects == ["mcp_new"]
+    assert found.images == ["mcp-swarm/new:dddddddddddd", "mcp-swarm/old:eeeeeeeeeeee"]
 
 
 def test_another_fleet_s_releases_keep_their_images(swarm: Any) -> None:
