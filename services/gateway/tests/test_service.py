@@ -225,7 +225,8 @@ def test_no_key_no_entry(keyed: Running, headers: dict[str, str]) -> None:
 
 
 def test_the_policy_holds_for_lists_and_calls(gateway: Start, gate_server: Start) -> None:
-    running = gateway([{"name": "gate", "url": f"{gate_server().url}/mcp", "tools": {"allow": ["h*"], "deny": ["hidden"]}}])
+    policy = {"allow": ["h*"], "deny": ["hidden"]}
+    running = gateway([{"name": "gate", "url": f"{gate_server().url}/mcp", "tools": policy}])
     for path, prefix in (("/mcp", "gate__"), ("/servers/gate/mcp", "")):
         client = Modern(running.url)
         listed = message_of(client.post("tools/list", path=path))["result"]["tools"]
