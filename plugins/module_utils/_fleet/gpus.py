@@ -19,10 +19,6 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils import _constr
 from .facts import Host
 from .placing import HOST_LABEL, constraints
 
-# The kind of generic resource that nodes advertise.
-KIND = "NVIDIA-GPU"
-# Set by the runtime from Swarm's assignment; without that it would be what an image says, and CUDA's say all.
-VISIBLE, CAPABILITIES = "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"
 # What of the driver a container sees: CUDA and nvidia-smi.
 NEEDED = "compute,utility"
 # So many ways to place replicas of several units are looked at; what is not found by then counts as impossible.
@@ -116,10 +112,10 @@ def server_rules(server: Mapping[str, Any], path: str, errors: list[str]) -> Non
                     " preferred, or remove it"
                 )
     for where in ("env", "secrets"):
-        if VISIBLE in server[where]:
+        if _services.VISIBLE in server[where]:
             errors.append(
-                f"{path}.{where}.{VISIBLE}: Swarm assigns GPUs, and what is set here would show others' too; remove it,"
-                " and say by gpu and gpus what the server needs"
+                f"{path}.{where}.{_services.VISIBLE}: Swarm assigns GPUs, and what is set here would show others' too;"
+                " remove it, and say by gpu and gpus what the server needs"
             )
     if gpu != "preferred":
         return

@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node import gpus
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node.gpus import KIND, device_of, visible
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node.gpus import device_of, visible
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node.machine import driver, text
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._process import run
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._services import GPU_KIND
 
 DAEMON = "/etc/docker/daemon.json"
 CONFIG = "/etc/nvidia-container-runtime/config.toml"
 SLOTS = "/etc/cdi/mcp-swarm-slots.json"
 # As SwarmKit names it (api/genericresource/string.go, EnvFormat).
-ASSIGNED = f"DOCKER_RESOURCE_{KIND}="
+ASSIGNED = f"DOCKER_RESOURCE_{GPU_KIND}="
 SECONDS = 60.0
 # docker exec's exit codes for a program that is not there, or cannot be run (docker-run(1)).
 NO_PROGRAM = (126, 127)
@@ -180,7 +181,7 @@ def advertised(daemon: str) -> list[str]:
         resources = json.loads(daemon or "{}").get("node-generic-resources") or []
     except ValueError:
         return []
-    return [str(each)[len(KIND) + 1 :] for each in resources if str(each).startswith(f"{KIND}=")]
+    return [str(each)[len(GPU_KIND) + 1 :] for each in resources if str(each).startswith(f"{GPU_KIND}=")]
 
 
 def _engine() -> tuple[str, str]:

@@ -19,8 +19,6 @@ from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._process import TIMED_OUT, run
 
-# The kind of generic resource that the fleet's services reserve.
-KIND = "NVIDIA-GPU"
 # Without persistence mode the driver initialises each GPU for each question, some seconds a GPU.
 SMI_SECONDS = 60.0
 LOG_SECONDS = 20.0

@@ -24,7 +24,6 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client 
     LABEL,
     Swarm,
     SwarmError,
-    docker_command,
     patiently,
 )
 
@@ -244,7 +243,7 @@ def _follow(swarm: Swarm, wanted: Sequence[Group], timeout: float, say: Say, ali
         for group in list(waiting):
             tasks = _tasks(swarm, group.job, nodes)
             group.nodes = {node: jobs.node_name(nodes[node]) for node in tasks}
-            for line in group.listen(_words(group.job)):
+            for line in group.listen(jobs.words(group.job, "image")):
                 say(line)
             if group.over(tasks, waited, timeout):
                 waiting.remove(group)
@@ -260,19 +259,6 @@ def _tasks(swarm: Swarm, job: str, nodes: Mapping[str, Any]) -> dict[str, dict[s
         for task in found
         if task.get("NodeID") in nodes and nodes[task["NodeID"]]["Status"]["State"] == "ready"
     }
-
-
-def _words(job: str) -> list[dict[str, Any]]:
-    code, output = docker_command("service", "logs", "--raw", "--no-trunc", job)
-    lines = []
-    for line in output.splitlines() if code == 0 else ():
-        try:
-            value = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(value, dict) and "image" in value:
-            lines.append(value)
-    return lines
 
 
 def problems(group: Group, fleet: str) -> list[str]:

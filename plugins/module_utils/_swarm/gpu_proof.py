@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,13 +21,13 @@ from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils import _registry as registries
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node.gpu_use import judge
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node.gpus import KIND, visible
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node.gpus import visible
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._services import CAPABILITIES, GPU_KIND, VISIBLE
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import gpu_agent, jobs
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import (
     LABEL,
     Swarm,
     SwarmError,
-    docker_command,
     patiently,
 )
 
@@ -36,7 +35,7 @@ PROVING = f"{LABEL}.proving"
 POLL_SECONDS = 0.5
 # A task's last words come a moment after its end.
 WORDS_SECONDS = 5.0
-RESERVED = {"DiscreteResourceSpec": {"Kind": KIND, "Value": 1}}
+RESERVED = {"DiscreteResourceSpec": {"Kind": GPU_KIND, "Value": 1}}
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class Node:
 def named(resources: Sequence[Mapping[str, Any]] | None) -> list[str]:
     """The units among generic resources as the engine lists them."""
     specs = [each.get("NamedResourceSpec") or {} for each in resources or ()]
-    return [str(each["Value"]) for each in specs if each.get("Kind") == KIND]
+    return [str(each["Value"]) for each in specs if each.get("Kind") == GPU_KIND]
 
 
 def unknown_to_swarm(node: Node, advertised: Sequence[str]) -> str:
@@ -175,7 +174,7 @@ def _start(
     stamp = f"{fleet}_gpu_proof_{time.time_ns() // 1_000:x}"
     # The driver's tools are what is asked; void is what services without a GPU have; what Swarm assigns is above it.
     container = {
-        "Env": ["NVIDIA_DRIVER_CAPABILITIES=utility", "NVIDIA_VISIBLE_DEVICES=void"],
+        "Env": [f"{CAPABILITIES}=utility", f"{VISIBLE}=void"],
         "ReadOnly": False,
     }
     free = sum(unit not in taken for unit in node.units)
@@ -246,14 +245,8 @@ def _words(task: str) -> dict[str, Any] | None:
     """The line that a task wrote; None where there is none."""
     deadline = time.monotonic() + WORDS_SECONDS
     while True:
-        code, output = docker_command("service", "logs", "--raw", "--no-trunc", task)
-        for line in output.splitlines() if code == 0 else ():
-            try:
-                value = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(value, dict) and "said" in value:
-                return value
+        if lines := jobs.words(task, "said"):
+            return lines[0]
         if time.monotonic() > deadline:
             return None
         time.sleep(POLL_SECONDS)

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import LABEL, Swarm
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import LABEL, Swarm, docker_command
 
 # States of a task after which it has no other.
 ENDED = ("complete", "failed", "rejected", "orphaned", "shutdown", "remove")
@@ -85,6 +86,25 @@ def create(swarm: Swarm, wish: Mapping[str, Any], credentials: str = "") -> str:
     answer = swarm.api._post_json(swarm.api._url("/services/create"), data=dict(wish), headers=headers)
     swarm.api._raise_for_status(answer)
     return str(answer.json()["ID"])
+
+
+def words(said_by: str, key: str) -> list[dict[str, Any]]:
+    """The lines that are JSON objects with a key, of what a job or one of its tasks wrote until now.
+
+    Args:
+        said_by: id of the service or of the task.
+        key: that each of our lines has; others are of the interpreter or the engine.
+    """
+    code, output = docker_command("service", "logs", "--raw", "--no-trunc", said_by)
+    lines = []
+    for line in output.splitlines() if code == 0 else ():
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict) and key in value:
+            lines.append(value)
+    return lines
 
 
 def node_name(node: Mapping[str, Any]) -> str:

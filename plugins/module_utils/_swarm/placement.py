@@ -105,12 +105,13 @@ def spare(node: Node, tasks: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """What of its generic resources a node has left.
 
     Args:
-        tasks: of all services.
+        tasks: of all services. ``GenericResources`` is what engines answer (moby's api/types/swarm/task.go), whatever
+            their reference calls it.
     """
     left = _counted(node.attributes.get("resources") or [])
     for task in tasks:
         if task.get("NodeID") == node.id and task["Status"]["State"] in THERE:
-            for kind, number in _counted(task.get("AssignedGenericResources") or []).items():
+            for kind, number in _counted(task.get("GenericResources") or []).items():
                 left[kind] = left.get(kind, 0) - number
     return left
 

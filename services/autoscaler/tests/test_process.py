@@ -98,8 +98,11 @@ class Process:
             self._process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 
     def said(self) -> list[dict[str, Any]]:
-        """Its log."""
-        return [json.loads(line) for line in self.log.read_text("utf-8").splitlines()]
+        """The lines of its log that are whole."""
+        return [json.loads(line) for line in self.log.read_text("utf-8").rpartition("\n")[0].splitlines()]
+
+    def has_said(self, message: str) -> bool:
+        return any(line["message"] == message for line in self.said())
 
     def until(self, what: str, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + SECONDS
@@ -138,14 +141,14 @@ def test_gpu_use_moves_replicas(
     )
     try:
         # Two at 92.5 % want three; with the third one's 40 % the mean is 75 %, which is near enough.
-        process.until("three replicas", lambda: engine.replicas == 3)
+        process.until("three replicas", lambda: engine.replicas == 3 and process.has_said("scaled"))
         (scaled,) = [line for line in process.said() if line["message"] == "scaled"]
         assert scaled["why"] == "gpu_percent is 92.5 % a replica, wanted 70: 3 replicas"
         # An exporter that is away, or GPUs whose use is not known, are no reason to take anything away.
         gpus.away = True
-        process.until("it is told", lambda: any(line["message"] == "source away" for line in process.said()))
+        process.until("it is told", lambda: process.has_said("source away"))
         gpus.use, gpus.away = dict.fromkeys(GPUS, float(BLANK)), False
-        process.until("it is back", lambda: any(line["message"] == "source back" for line in process.said()))
+        process.until("it is back", lambda: process.has_said("source back"))
         time.sleep(1.5)
         assert engine.replicas == 3
         gpus.use = dict.fromkeys(GPUS, 20.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,8 +12,6 @@ from mcp_autoscaler.hpa import Outcome, largest, of_replicas, of_total
 from mcp_autoscaler.readings import Load
 from mcp_autoscaler.settings import GPU, IN_FLIGHT, LATENCY, QUEUE, Rule
 
-# Nodes advertise the slots of a shared GPU as GPU-<uuid>.1, GPU-<uuid>.2 and so on.
-SLOT = re.compile(r"\.\d+$")
 UNITS = {IN_FLIGHT: " calls a replica", QUEUE: " waiting calls a replica", LATENCY: " ms", GPU: " % a replica"}
 
 
@@ -160,10 +157,10 @@ def _count(replicas: int) -> str:
 def _use(given: tuple[str, ...], gpus: Mapping[str, float] | None) -> float | None:
     """Mean use of a replica's GPUs in per cent; None where one is unknown. Swarm may know them by a shorter name.
 
-    A slot of a shared GPU shows the use of the whole: what each of those that share it does, nobody tells.
+    Replicas that share a GPU each show the use of the whole: what each of them does, nobody tells.
     """
     found = []
-    for name in (SLOT.sub("", name) for name in given):
+    for name in given:
         uses = [use for gpu, use in (gpus or {}).items() if gpu.startswith(name)]
         if len(uses) != 1:
             return None

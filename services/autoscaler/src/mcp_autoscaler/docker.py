@@ -14,6 +14,7 @@ from mcp_autoscaler.proxy.rules import LABEL, SCALE_MAX, SCALE_MIN
 
 TIMEOUT_SECONDS = 20.0
 CONFLICT = 409
+# Nodes advertise the slots of a shared GPU as GPU-<uuid>.1, GPU-<uuid>.2 and so on.
 SLOT = re.compile(r"^(GPU-[^.]+)\.\d+$")
 ON_THE_WAY = frozenset({"new", "pending", "allocated", "assigned", "accepted", "preparing", "ready", "starting"})
 

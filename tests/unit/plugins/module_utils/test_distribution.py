@@ -175,7 +175,7 @@ class Engine:
 
 
 def run(engine: Engine, monkeypatch: pytest.MonkeyPatch, names: list[str], before: Any = None) -> list[str]:
-    monkeypatch.setattr(distribution, "_words", engine.words)
+    monkeypatch.setattr(distribution.jobs, "words", lambda job, dummy: engine.words(job))
     monkeypatch.setattr(distribution.registries, "auth_headers", lambda api, images: dict.fromkeys(images, "header"))
     said: list[str] = []
     old = before or {"services": {}}

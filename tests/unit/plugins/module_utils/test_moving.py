@@ -82,7 +82,7 @@ def serve_on_gpus(swarm: Any, name: str, on: str, replicas: int = 1) -> None:
     swarm.api.serve(name, on, replicas, Resources={"Reservations": {"GenericResources": [gpus(1)]}})
     for task in swarm.api.tasks_:
         if task["ServiceID"] == f"s-{name}":
-            task["AssignedGenericResources"] = [gpus(1)]
+            task["GenericResources"] = [gpus(1)]
 
 
 @pytest.mark.parametrize(("has", "room"), [({"c": 2}, True), ({"c": 1}, False), ({"a": 1}, True), ({}, False)])

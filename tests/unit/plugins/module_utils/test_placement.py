@@ -207,7 +207,7 @@ def test_what_a_node_has_left_of_its_gpus() -> None:
         return [{"NamedResourceSpec": {"Kind": "NVIDIA-GPU", "Value": name}} for name in names]
 
     def held(where: str, state: str, resources: list[dict[str, Any]]) -> dict[str, Any]:
-        return {"NodeID": where, "Status": {"State": state}, "AssignedGenericResources": resources}
+        return {"NodeID": where, "Status": {"State": state}, "GenericResources": resources}
 
     disks = {"DiscreteResourceSpec": {"Kind": "SSD", "Value": 3}}
     there = replace(node("a"), attributes={"resources": [*given("GPU-1.1", "GPU-1.2", "GPU-2.1"), disks]})
