@@ -9,10 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
-import re
 import ssl
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -21,19 +18,13 @@ from typing import Any
 
 import httpx2
 import pytest
+from commands import Ansible, address, sh, until
 from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 
 SCENARIO = Path(__file__).resolve().parents[1]
-ROOT = SCENARIO.parents[1]
 INVENTORY = SCENARIO / "inventory"
 NODE = os.environ.get("MOLECULE_NODE", "mcp-autoscale")
-PLAIN = {
-    "ANSIBLE_NOCOLOR": "1",
-    "ANSIBLE_FORCE_COLOR": "0",
-    "PY_COLORS": "0",
-    "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-}
 CALL_SECONDS = 90.0
 WORK_SECONDS = 2
 LOOK_SECONDS = 0.5
@@ -48,17 +39,13 @@ class Fleet:
 
     def __init__(self) -> None:
         self._seen: dict[str, int] = {}
-        inspected = subprocess.run(["docker", "inspect", NODE], capture_output=True, text=True, check=True).stdout
-        self._address = json.loads(inspected)[0]["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+        self._ansible = Ansible(INVENTORY)
+        self._address = address(NODE)
 
     # -- the node --------------------------------------------------------------------------------
 
     def sh(self, command: str) -> str:
-        done = subprocess.run(
-            ["docker", "exec", NODE, "bash", "-c", command], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return sh(NODE, command)
 
     def replicas(self, service: str) -> int:
         """How many are asked for; a change is noted."""
@@ -103,23 +90,14 @@ class Fleet:
 
     def deploy(self) -> str:
         """Deploy the catalogue again; what changed."""
-        playbook = str(ROOT / "playbooks" / "deploy.yml")
-        command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(INVENTORY), playbook]
-        done = subprocess.run(
-            command, cwd=ROOT, env={**os.environ, **PLAIN}, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+        done = self._ansible.play("deploy.yml")
+        assert done.code == 0, done.output[-3000:]
         self.note("deployed again")
-        return re.findall(rf"{NODE} .*?(changed=\d+)", done.stdout)[-1]
+        return f"changed={done.changed}"
 
     def services(self) -> dict[str, str]:
         """What ``make status`` shows of each."""
-        ask = [str(Path(sys.executable).parent / "ansible"), "mcp_managers", "-i", str(INVENTORY)]
-        ask += ["-m", "sophia_ai.mcp_swarm.swarm_release_info", "-a", "name=mcp", "-o"]
-        env = {**os.environ, **PLAIN, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
-        done = subprocess.run(ask, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return dict(json.loads(done.stdout.partition("=>")[2])["services"])
+        return dict(self._ansible.ask("swarm_release_info", "name=mcp")["services"])
 
     def gateway_status(self) -> dict[str, dict[str, Any]]:
         """What the gateway says of each server."""
@@ -135,12 +113,7 @@ class Fleet:
         timeline.append(f"{time.monotonic() - BEGUN:6.1f} s  {what}")
 
     def until(self, what: str, condition: Callable[[], bool], seconds: float) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, (
-                f"{what}: not within {seconds:g} s; {json.dumps(self.status(), indent=1)}"
-            )
-            time.sleep(LOOK_SECONDS)
+        until(what, condition, seconds, lambda: json.dumps(self.status(), indent=1))
 
     def watch(self, service: str, seconds: float, holds: Callable[[int], bool]) -> None:
         """It stays so."""

@@ -7,57 +7,35 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import ssl
 import subprocess
-import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from calls import Calls
+from commands import Ansible, Played, sh, until
 
 SCENARIO = Path(__file__).resolve().parents[1]
-ROOT = SCENARIO.parents[1]
 INVENTORY = SCENARIO / "inventory"
 NODES = os.environ.get("MOLECULE_NODE", "mcp-cluster-1 mcp-cluster-2 mcp-cluster-3").split()
 ADDRESSES = {name: f"10.95.1.{11 + number}" for number, name in enumerate(NODES)}
-PLAIN = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "PY_COLORS": "0", "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
 rows: list[tuple[str, str, str]] = []
-
-
-@dataclass(frozen=True)
-class Played:
-    """What a playbook did."""
-
-    code: int
-    output: str
-    changed: int
-    seconds: float
 
 
 class Cluster:
     """The nodes under test."""
 
+    def __init__(self) -> None:
+        self._ansible = Ansible(INVENTORY)
+
     def sh(self, name: str, command: str, check: bool = True) -> str:
-        done = subprocess.run(["docker", "exec", name, "bash", "-c", command], capture_output=True, text=True, check=False)
-        assert not check or done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return sh(name, command, check)
 
     def play(self, playbook: str, **variables: Any) -> Played:
-        command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(INVENTORY), str(ROOT / "playbooks" / playbook)]
-        begun = time.monotonic()
-        done = subprocess.run(
-            [*command, "-e", json.dumps(variables)], cwd=ROOT, env={**os.environ, **PLAIN}, capture_output=True, text=True,
-            check=False, timeout=400,
-        )  # fmt: skip
-        changed = sum(int(number) for number in re.findall(r"changed=(\d+)", done.stdout))
-        output = " ".join((done.stdout + done.stderr).split())  # messages are wrapped to the terminal's width
-        return Played(done.returncode, output, changed, time.monotonic() - begun)
+        return self._ansible.play(playbook, seconds=400, **variables)
 
     def kill(self, name: str) -> None:
         subprocess.run(["docker", "kill", name], check=True, capture_output=True)
@@ -138,16 +116,7 @@ class Cluster:
 
     def until(self, what: str, condition: Callable[[], bool], seconds: float) -> float:
         """Wait; returns how long it took."""
-        begun = time.monotonic()
-        while True:
-            try:
-                if condition():
-                    return time.monotonic() - begun
-                why = ""
-            except AssertionError as error:  # a manager that is electing answers nothing
-                why = str(error)[:300]
-            assert time.monotonic() - begun < seconds, f"{what}: not within {seconds:g} s {why}; {self.placed()}"
-            time.sleep(0.3)
+        return until(what, condition, seconds, self.placed)
 
 
 @pytest.fixture(scope="session")

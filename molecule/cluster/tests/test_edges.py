@@ -11,20 +11,18 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from commands import Ansible, until
 from cryptography import x509
 
 SCENARIO = Path(__file__).resolve().parents[1]
-ROOT = SCENARIO.parents[1]
 INVENTORY = Path(os.environ.get("MCP_CLUSTER_INVENTORY", SCENARIO / "inventory"))
 PORT = 8443
-PLAIN = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "PY_COLORS": "0", "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+SECONDS = 180
 CALL = {
     "jsonrpc": "2.0",
     "id": 1,
@@ -39,13 +37,6 @@ CALL = {
         },
     },
 }
-
-
-def until(done: Callable[[], Any], seconds: float = 180) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
 
 
 def run(*command: str) -> str:
@@ -72,13 +63,9 @@ class Edges:
     def play(self, playbook: str, *names: str, limit: str = "all") -> str:
         """A playbook with further names among the edge's hosts, on the first manager within a limit."""
         given = {"node_addresses": [*self.addresses, *names]}
-        command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(INVENTORY), str(ROOT / "playbooks" / playbook)]
-        command += ["-e", json.dumps(given), "--limit", limit]
-        done = subprocess.run(
-            command, cwd=ROOT, env={**os.environ, **PLAIN}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout
-        return done.stdout
+        played = Ansible(INVENTORY).play(playbook, "--limit", limit, **given)
+        assert played.code == 0, played.output
+        return played.output
 
     def certificate(self, node: int) -> x509.Certificate:
         context = ssl.create_default_context(cafile=self.ca)
@@ -162,13 +149,13 @@ def test_a_node_that_was_away_comes_back_with_the_current_configuration(edges: E
     run("docker", "kill", edges.nodes[last])
     try:
         state = ["node", "inspect", hostname, "--format", "{{.Status.State}}"]
-        until(lambda: edges.docker(*state).strip() == "down")
+        until("the node is seen to be down", lambda: edges.docker(*state).strip() == "down", SECONDS)
         edges.play("deploy.yml", "two.example", limit=f"all:!{edges.nodes[last]}")
         assert edges.names(0) == ["two.example"]
     finally:
         run("docker", "start", edges.nodes[last])
-    until(lambda: edges.names(last) == ["two.example"])
-    until(lambda: edges.call(last) == "")
+    until("its edge has the new name", lambda: edges.names(last) == ["two.example"], SECONDS)
+    until("calls pass through it", lambda: edges.call(last) == "", SECONDS)
 
 
 def test_any_manager_goes_back(edges: Edges) -> None:
@@ -180,8 +167,8 @@ def test_a_node_that_becomes_an_edge_later_has_the_configuration(edges: Edges) -
     last = len(edges.nodes) - 1
     hostname = run("docker", "exec", edges.nodes[last], "hostname").strip()
     edges.docker("node", "update", "--label-rm", "ai.sophia.mcp.edge", hostname)
-    until(lambda: edges.names(last) == ["no edge"])
+    until("its edge is gone", lambda: edges.names(last) == ["no edge"], SECONDS)
     edges.play("deploy.yml", "three.example")
     edges.docker("node", "update", "--label-add", "ai.sophia.mcp.edge=true", hostname)
-    until(lambda: edges.names(last) == ["three.example"])
-    until(lambda: edges.call(last) == "")
+    until("its edge has the third name", lambda: edges.names(last) == ["three.example"], SECONDS)
+    until("calls pass through it", lambda: edges.call(last) == "", SECONDS)

@@ -6,56 +6,30 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Ansible, Played, sh, until
 
 SCENARIO = Path(__file__).resolve().parents[1]
-ROOT = SCENARIO.parents[1]
 INVENTORY = SCENARIO / "inventory"
 MANAGER, WORKER = "mcp-gpu-1", "mcp-gpu-2"
 NODES = (MANAGER, WORKER)
 IMAGE = "mcp-gpu-proof:node"
 STATE = "/etc/nvidia-double.json"
-PLAIN = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "PY_COLORS": "0", "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-
-
-@dataclass(frozen=True)
-class Played:
-    """What a playbook did."""
-
-    code: int
-    output: str
-    changed: int
 
 
 class Gpus:
     """The two nodes."""
 
     def sh(self, node: str, command: str, check: bool = True, stdin: str | None = None) -> str:
-        done = subprocess.run(
-            ["docker", "exec", *(["--interactive"] if stdin is not None else []), node, "bash", "-c", command],
-            input=stdin, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert not check or done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return sh(node, command, check, stdin)
 
     def play(self, playbook: str, *more: str, **variables: Any) -> Played:
-        command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(INVENTORY), str(ROOT / "playbooks" / playbook), *more]
-        done = subprocess.run(
-            [*command, "-e", json.dumps(variables)], cwd=ROOT, env={**os.environ, **PLAIN}, capture_output=True, text=True, check=False,
-            timeout=600,
-        )  # fmt: skip
-        changed = sum(int(number) for number in re.findall(r"changed=(\d+)", done.stdout))
-        return Played(done.returncode, " ".join((done.stdout + done.stderr).split()), changed)
+        return Ansible(INVENTORY).play(playbook, *more, **variables)
 
     def state(self, node: str) -> dict[str, Any]:
         return dict(json.loads(self.sh(node, f"cat {STATE}")))
@@ -98,10 +72,7 @@ class Gpus:
         return found
 
     def until(self, what: str, condition: Callable[[], bool], seconds: float = 60) -> None:
-        begun = time.monotonic()
-        while not condition():
-            assert time.monotonic() - begun < seconds, f"{what}: not within {seconds:g} s; {self.sh(MANAGER, 'docker node ls; docker service ls')}"
-            time.sleep(0.5)
+        until(what, condition, seconds, lambda: self.sh(MANAGER, "docker node ls; docker service ls"))
 
     def remove(self, *names: str) -> None:
         self.sh(MANAGER, f"docker service rm {' '.join(names)}")

@@ -111,6 +111,25 @@ def test_two_gpus_in_one_container(gpus: Gpus) -> None:
         gpus.remove("pair")
 
 
+def test_a_node_is_emptied_of_a_gpu_s_user_only_where_another_is_free(gpus: Gpus) -> None:
+    gpus.serve("four", 4)
+    try:
+        gpus.until("every unit is in use", lambda: gpus.states("four") == {"running": 4})
+        before = {task["ID"] for task in gpus.tasks("four")}
+        refused = gpus.play("drain.yml", node=WORKER)
+        assert refused.code != 0
+        assert "four: reserves NVIDIA-GPU, and no other node that can run it has enough free" in refused.output
+        assert {task["ID"] for task in gpus.tasks("four")} == before
+        gpus.sh(MANAGER, "docker service scale --detach four=2")
+        gpus.until("one on each", lambda: gpus.states("four") == {"running": 2})
+        moved = gpus.play("drain.yml", node=WORKER)
+        assert moved.code == 0, moved.output[-3000:]
+        assert set(gpus.seen("four")) == set(gpus.uuids(MANAGER))
+    finally:
+        gpus.play("drain.yml", node=WORKER, state="active")
+        gpus.remove("four")
+
+
 def test_without_a_reservation_there_is_none(gpus: Gpus) -> None:
     gpus.serve("none", 2, gpus=0)
     try:

@@ -6,17 +6,15 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Ansible, address, sh
 
 SCENARIO = Path(__file__).resolve().parents[1]
-ROOT = SCENARIO.parents[1]
 INVENTORY = SCENARIO / "inventory"
 STATE = INVENTORY / ".state"
 NODE = "mcp-lambda"
@@ -26,11 +24,6 @@ ENVIRONMENT = {
     "LAMBDA_API_KEY": KEY,
     "LAMBDA_API_URL": f"{DOUBLE}/api/v1",
     "MOLECULE_LAMBDA_STATE": str(STATE),
-    "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-    # Molecule asks for colours, which are no part of a message.
-    "ANSIBLE_NOCOLOR": "1",
-    "ANSIBLE_FORCE_COLOR": "0",
-    "PY_COLORS": "0",
     # What the inventory keeps of the cloud is this scenario's.
     "ANSIBLE_INVENTORY_CACHE_CONNECTION": str(STATE / "cache"),
 }
@@ -53,29 +46,17 @@ class Cloud:
 
     def sh(self, command: str) -> str:
         """What a command on the machine says."""
-        ask = ["docker", "exec", NODE, "bash", "-c", command]
-        return subprocess.run(ask, capture_output=True, text=True, check=True).stdout
+        return sh(NODE, command)
 
     @property
     def address(self) -> str:
-        ask = ["docker", "inspect", "--format", "{{.NetworkSettings.Networks.bridge.IPAddress}}", NODE]
-        return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+        return address(NODE)
 
     def command(self, *words: str) -> tuple[int, str]:
         """Exit code and output of one of Ansible's commands."""
-        command = [str(Path(sys.executable).with_name(words[0])), "-i", str(INVENTORY), *words[1:]]
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env={**os.environ, **ENVIRONMENT},
-            capture_output=True,
-            text=True,
-            timeout=400,
-            check=False,
-        )
-        output = done.stdout + done.stderr
+        code, output = Ansible(INVENTORY, **ENVIRONMENT).command(*words, seconds=400)
         assert KEY not in output
-        return done.returncode, output
+        return code, output
 
     def play(self, playbook: str, **variables: Any) -> str:
         """A playbook that succeeds; its output in one line, for messages are wrapped to the terminal's width."""

@@ -10,7 +10,8 @@ import subprocess
 from typing import Any
 
 import pytest
-from conftest import NODE, ROOT, STATE
+from commands import ROOT
+from conftest import NODE, STATE
 
 KNOWN = STATE / "known_hosts"
 KEY = STATE / "id_ed25519"

@@ -6,74 +6,30 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import testinfra
+from commands import Ansible, Played, sh
 from testinfra.host import Host
 
 SCENARIO = Path(__file__).resolve().parents[1]
-ROOT = SCENARIO.parents[1]
 INVENTORY = SCENARIO / "inventory"
 NODES = {"mcp-provision-1": "10.95.7.11", "mcp-provision-2": "10.95.7.12"}
 OUTSIDER, OUTSIDE = "mcp-provision-outsider", "10.95.7.66"
 SSH_PORT = 2222
-PLAIN = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "PY_COLORS": "0", "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
 PLAY_SECONDS = 300
 # What a container of a test runs: an interpreter and what it needs, of the node's own files.
 IMAGE = "provision-probe:1"
 IMAGE_FILES = "bin lib lib64 usr/bin/sh usr/bin/dash usr/bin/python3* usr/bin/sleep usr/bin/id usr/lib/python3* usr/lib/x86_64-linux-gnu usr/lib64"
 
 
-def sh(container: str, command: str, check: bool = True) -> str:
-    """The output of a command in a container of this host."""
-    done = subprocess.run(["docker", "exec", container, "bash", "-c", command], capture_output=True, text=True, check=False)
-    assert not check or done.returncode == 0, (command, done.stdout, done.stderr)
-    return done.stdout.strip()
-
-
-@dataclass
-class Play:
-    """What a playbook did."""
-
-    code: int
-    text: str
-
-    @property
-    def words(self) -> str:
-        """Without the terminal's line breaks."""
-        return " ".join(self.text.split())
-
-
-def play(playbook: str, *arguments: str, **variables: Any) -> Play:
+def play(playbook: str, *arguments: str, **variables: Any) -> Played:
     """Run a playbook against the nodes."""
-    command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(INVENTORY), f"playbooks/{playbook}.yml"]
-    done = subprocess.run(
-        [*command, *arguments, "-e", json.dumps(variables)],
-        cwd=ROOT,
-        env={**os.environ, **PLAIN},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=PLAY_SECONDS,
-        check=False,
-    )
-    return Play(done.returncode, done.stdout)
-
-
-def until(what: str, holds: Callable[[], bool], seconds: float = 60) -> None:
-    """Wait for a condition, within bounds."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
-        time.sleep(0.5)
+    return Ansible(INVENTORY).play(playbook, *arguments, seconds=PLAY_SECONDS, **variables)
 
 
 def connects(container: str, address: str, port: int) -> bool:

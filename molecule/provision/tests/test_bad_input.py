@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from conftest import IMAGE, NODES, play, sh, until
+from commands import sh, until
+from conftest import IMAGE, NODES, play
 
 FIRST, SECOND = NODES
 STATE = "cat /etc/docker/daemon.json; nft --stateless list table inet mcp_swarm; apt-mark showhold; ls /etc/systemd/system"
@@ -27,10 +28,10 @@ def spoilt(name: str, path: str, command: str) -> Iterator[None]:
 
 
 def test_a_node_that_is_fit_is_told_so() -> None:
-    done = play("preflight")
-    assert done.code == 0, done.text
-    assert "2 nodes are fit for what the inventory wants" in done.words
-    assert "changed=0" in done.text
+    done = play("preflight.yml")
+    assert done.code == 0, done.output
+    assert "2 nodes are fit for what the inventory wants" in done.output
+    assert "changed=0" in done.output
 
 
 def test_everything_that_is_wrong_with_all_nodes_is_one_message_and_nothing_is_changed() -> None:
@@ -42,7 +43,7 @@ def test_everything_that_is_wrong_with_all_nodes_is_one_message_and_nothing_is_c
     try:
         with spoilt(SECOND, "/etc/os-release", wrong_os), spoilt(FIRST, "/etc/apt/sources.list", mirror):
             done = play(
-                "provision",
+                "provision.yml",
                 preflight_disk_gb=100000,
                 preflight_memory_mb=10000000,
                 # As if they were missing still: only then are mirrors asked for.
@@ -51,7 +52,7 @@ def test_everything_that_is_wrong_with_all_nodes_is_one_message_and_nothing_is_c
     finally:
         sh(FIRST, "systemctl stop taken")
     assert done.code != 0
-    assert done.words.count("nothing was changed.") == 2, "once when it happens, once in the result"
+    assert done.output.count("nothing was changed.") == 2, "once when it happens, once in the result"
     for said in (
         "tcp 443, which the edge needs, is taken by python3 (process ",
         "→ stop it (ss -lnp | grep :443), or set mcp_fleet.edge.port",
@@ -60,42 +61,42 @@ def test_everything_that_is_wrong_with_all_nodes_is_one_message_and_nothing_is_c
         "at least 10000000 MB are needed",
         "error reach: http://10.95.7.250/debian/dists/bookworm/InRelease: ",
     ):
-        assert said in done.words, said
+        assert said in done.output, said
     assert {name: sh(name, STATE) for name in NODES} == before
 
 
 def test_a_login_without_sudo_and_one_that_does_not_answer() -> None:
     with spoilt(SECOND, "/etc/sudoers.d/ubuntu", "rm /etc/sudoers.d/ubuntu"):
-        done = play("preflight")
+        done = play("preflight.yml")
     assert done.code != 0
-    assert "1 error on 1 node; nothing was changed." in done.words
-    assert "the login user needs sudo: give it NOPASSWD in /etc/sudoers.d, or run with --ask-become-pass" in done.words
+    assert "1 error on 1 node; nothing was changed." in done.output
+    assert "the login user needs sudo: give it NOPASSWD in /etc/sudoers.d, or run with --ask-become-pass" in done.output
     sh(SECOND, "systemctl stop ssh.socket ssh.service")
     try:
         # sshd leaves connections alone that are there, and Ansible keeps one for a minute.
-        done = play("preflight", ansible_ssh_args="-o ControlMaster=no")
+        done = play("preflight.yml", ansible_ssh_args="-o ControlMaster=no")
     finally:
         sh(SECOND, "systemctl start ssh.service")
     assert done.code != 0
-    assert "error connection: " in done.words
-    assert "check ansible_host and ansible_port" in done.words
+    assert "error connection: " in done.output
+    assert "check ansible_host and ansible_port" in done.output
 
 
 def test_contributions_that_disagree_are_both_named() -> None:
     before = sh(SECOND, STATE)
-    done = play("provision", "--limit", SECOND, "--tags", "configure", logs_docker_engine_daemon={"icc": True})
+    done = play("provision.yml", "--limit", SECOND, "--tags", "configure", logs_docker_engine_daemon={"icc": True})
     assert done.code != 0
-    assert "icc: logs_docker_engine_daemon wants True, node_baseline_docker_engine_daemon wants False" in done.words
+    assert "icc: logs_docker_engine_daemon wants True, node_baseline_docker_engine_daemon wants False" in done.output
     assert sh(SECOND, STATE) == before
 
 
 def test_a_configuration_that_the_engine_refuses_is_never_in_place(images: None) -> None:
     """From 23 on the engine itself checks it; Debian 12's is older, does not start with it, and gets the old one back."""
     before = {name: sh(name, "cat /etc/docker/daemon.json") for name in NODES}
-    done = play("provision", docker_engine_daemon={"storage-driver": "nonsense", "no-such-key": 1}, docker_engine_restart=True)
+    done = play("provision.yml", docker_engine_daemon={"storage-driver": "nonsense", "no-such-key": 1}, docker_engine_restart=True)
     assert done.code != 0
-    assert "/etc/docker/daemon.json: its new content is refused, and nothing was changed" in done.words
-    assert "with the new daemon.json (kept as daemon.json.refused); it runs again" in done.words
+    assert "/etc/docker/daemon.json: its new content is refused, and nothing was changed" in done.output
+    assert "with the new daemon.json (kept as daemon.json.refused); it runs again" in done.output
     assert {name: sh(name, "cat /etc/docker/daemon.json") for name in NODES} == before
     for name in NODES:
         assert sh(name, "systemctl is-active docker") == "active"
@@ -108,12 +109,12 @@ def test_an_engine_with_containers_restarts_only_when_it_is_told_to(images: None
     setting = {"docker_engine_daemon": {"shutdown-timeout": 16}}
     try:
         # One that it reads again while it runs, and one that it does not.
-        done = play("provision", "--limit", SECOND, "--tags", "configure,run", **setting)
-        assert done.code == 0, done.text
-        assert "goes on as it was started" not in done.words
+        done = play("provision.yml", "--limit", SECOND, "--tags", "configure,run", **setting)
+        assert done.code == 0, done.output
+        assert "goes on as it was started" not in done.output
         setting["docker_engine_daemon"]["log-level"] = "warn"
-        done = play("provision", "--limit", SECOND, "--tags", "configure,run", **setting)
-        assert "the engine goes on as it was started" in done.words
+        done = play("provision.yml", "--limit", SECOND, "--tags", "configure,run", **setting)
+        assert "the engine goes on as it was started" in done.output
         assert sh(SECOND, "cat /run/docker.pid") == pid
     finally:
         sh(SECOND, "docker rm -f busy")
@@ -126,36 +127,36 @@ def test_the_engines_are_brought_to_what_is_there_one_after_the_other(images: No
     sh(FIRST, f"docker service create --quiet --detach --no-resolve-image --replicas 2 --name moved {IMAGE} sleep 600")
     try:
         until("both run", lambda: sh(FIRST, "docker service ls --format '{{.Replicas}}'") == "2/2")
-        done = play("engine", engine_drain=True, **setting)
+        done = play("engine.yml", engine_drain=True, **setting)
         # Each was told to end, and none went down with its engine.
         ended = sh(FIRST, "docker service ps --filter desired-state=shutdown --format '{{.CurrentState}}' moved").splitlines()
     finally:
         sh(FIRST, "docker service rm moved")
-    assert done.code == 0, done.text
+    assert done.code == 0, done.output
     assert ended
     assert all(state.startswith("Shutdown") for state in ended), ended
     assert sh(FIRST, "docker node ls --format '{{.Availability}}'").split() == ["Active", "Active"]
     assert {name for name in NODES if sh(name, "cat /run/docker.pid") != pids[name]} == set(NODES)
-    assert done.text.index(f"ok: [{FIRST}]") < done.text.rindex(f"ok: [{SECOND}]")
+    assert done.output.index(f"ok: [{FIRST}]") < done.output.rindex(f"ok: [{SECOND}]")
     for name in NODES:
         assert json.loads(sh(name, "docker info --format '{{json .Swarm.LocalNodeState}}'")) == "active"
     # Without them both are as the inventory has it again; for this there is nothing to wait for.
-    assert play("engine").code == 0
+    assert play("engine.yml").code == 0
 
 
 def test_another_version_is_for_the_playbook_that_upgrades() -> None:
-    done = play("provision", "--tags", "install", "--limit", SECOND, docker_engine_version="99")
-    assert done.code == 0, done.text
-    assert "docker_engine_version is 99. Run playbooks/engine.yml" in done.words
+    done = play("provision.yml", "--tags", "install", "--limit", SECOND, docker_engine_version="99")
+    assert done.code == 0, done.output
+    assert "docker_engine_version is 99. Run playbooks/engine.yml" in done.output
     before = sh(SECOND, "dpkg-query --show docker.io; cat /run/docker.pid")
-    done = play("engine", "--limit", SECOND, docker_engine_version="99")
+    done = play("engine.yml", "--limit", SECOND, docker_engine_version="99")
     assert done.code != 0
-    assert "The engine's packages could not be installed; what was there goes on." in done.words
+    assert "The engine's packages could not be installed; what was there goes on." in done.output
     assert sh(SECOND, "dpkg-query --show docker.io; cat /run/docker.pid") == before
 
 
 @pytest.mark.parametrize("tags", [[], ["--tags", "preflight"]])
 def test_a_mistake_of_the_plan_is_said_before_any_node_is_asked(tags: list[str]) -> None:
-    done = play("provision", *tags, mcp_servers=[{"name": "x"}])
+    done = play("provision.yml", *tags, mcp_servers=[{"name": "x"}])
     assert done.code != 0
-    assert "nothing was changed" in done.words
+    assert "nothing was changed" in done.output

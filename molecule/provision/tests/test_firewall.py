@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from conftest import IMAGE, NODES, OUTSIDE, SSH_PORT, connects, play, sh, until
+from commands import sh, until
+from conftest import IMAGE, NODES, OUTSIDE, SSH_PORT, connects, play
 
 FIRST, SECOND = NODES
 SERVE = "python3 -m http.server --bind 0.0.0.0"
@@ -140,8 +141,8 @@ def test_the_distributions_own_unit_flushes_and_the_rules_are_back(outsider: str
 def test_rules_that_were_changed_by_hand_are_put_right(outsider: str) -> None:
     sh(SECOND, "nft insert rule inet mcp_swarm arriving tcp dport 7946 accept")
     assert connects(outsider, NODES[SECOND], 7946)
-    done = play("provision", "--tags", "firewall", "--limit", SECOND)
-    assert done.code == 0, done.text
+    done = play("provision.yml", "--tags", "firewall", "--limit", SECOND)
+    assert done.code == 0, done.output
     assert not connects(outsider, NODES[SECOND], 7946)
     # The run left a node out, which is in the Swarm all the same.
     assert connects(FIRST, NODES[SECOND], 7946)
@@ -150,18 +151,18 @@ def test_rules_that_were_changed_by_hand_are_put_right(outsider: str) -> None:
 def test_rules_that_lock_out_are_taken_back() -> None:
     rules = "nft --stateless list table inet mcp_swarm; cat /etc/mcp-node/firewall.nft"
     before = sh(SECOND, rules)
-    done = play("provision", "--tags", "firewall", "--limit", SECOND, node_baseline_firewall_ssh_ports=[9])
+    done = play("provision.yml", "--tags", "firewall", "--limit", SECOND, node_baseline_firewall_ssh_ports=[9])
     assert done.code != 0
-    assert "The firewall's new rules let no new connection in: within 20 s they were taken back" in done.words
-    assert "correct node_baseline_firewall_ssh_ports" in done.words
+    assert "The firewall's new rules let no new connection in: within 20 s they were taken back" in done.output
+    assert "correct node_baseline_firewall_ssh_ports" in done.output
     assert sh(SECOND, rules) == before
     assert sh(SECOND, "ls /etc/mcp-node") == "firewall.nft\nfirewall.revert.nft"
-    assert play("provision", "--tags", "firewall").text.count("changed=0") == len(NODES)
+    assert play("provision.yml", "--tags", "firewall").output.count("changed=0") == len(NODES)
 
 
 def test_rules_that_nft_refuses_change_nothing() -> None:
     before = sh(SECOND, "nft --stateless list table inet mcp_swarm")
-    done = play("provision", "--tags", "firewall", "--limit", SECOND, node_baseline_firewall_ssh_from=["no address"])
+    done = play("provision.yml", "--tags", "firewall", "--limit", SECOND, node_baseline_firewall_ssh_from=["no address"])
     assert done.code != 0
-    assert "nft refuses the rules; those before go on" in done.words
+    assert "nft refuses the rules; those before go on" in done.output
     assert sh(SECOND, "nft --stateless list table inet mcp_swarm") == before

@@ -9,7 +9,8 @@ import json
 from typing import Any
 
 import pytest
-from conftest import IMAGE, NODES, sh
+from commands import sh
+from conftest import IMAGE, NODES
 from testinfra.host import Host
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import subprocess
 
-from conftest import IMAGE, NODES, SSH_PORT, connects, play, sh, until
+from commands import sh, until
+from conftest import IMAGE, NODES, SSH_PORT, connects, play
 
 LOADED = "nft --stateless list table inet mcp_swarm"
 
@@ -32,6 +33,6 @@ def test_everything_is_back_after_a_restart(images: None, outsider: str) -> None
 
 
 def test_there_is_nothing_left_to_do() -> None:
-    done = play("provision")
-    assert done.code == 0, done.text
-    assert done.text.count("changed=0") == len(NODES)
+    done = play("provision.yml")
+    assert done.code == 0, done.output
+    assert done.output.count("changed=0") == len(NODES)

@@ -5,56 +5,45 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from calls import Calls
+from commands import Ansible, address, sh
 
 SCENARIO = Path(__file__).resolve().parents[1]
-ROOT = SCENARIO.parents[1]
 INVENTORY = Path(os.environ.get("MCP_ROLLBACK_INVENTORY", SCENARIO / "inventory"))
 NODE = os.environ.get("MOLECULE_NODE", "mcp-rollback")
-# Molecule asks for colours, which are no part of a message.
-PLAIN = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "PY_COLORS": "0", "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+FAULT = "molecule/rollback/fault.yml"
 rows: list[tuple[str, str, str, str]] = []
 
 
 class Node:
     """The node under test and its deploys."""
 
+    def __init__(self) -> None:
+        self._ansible = Ansible(INVENTORY)
+
     def sh(self, command: str, check: bool = True) -> str:
-        done = subprocess.run(["docker", "exec", NODE, "bash", "-c", command], capture_output=True, text=True, check=False)
-        assert not check or done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return sh(NODE, command, check)
 
     def url(self) -> str:
         """Where the server time is called through the edge."""
-        done = subprocess.run(["docker", "inspect", NODE], capture_output=True, text=True, check=True)
-        address = json.loads(done.stdout)[0]["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
-        return f"https://{address}:8443/servers/time/mcp"
+        return f"https://{address(NODE)}:8443/servers/time/mcp"
 
     def start(self, playbook: str, **variables: Any) -> subprocess.Popen[str]:
-        path = ROOT / playbook if "/" in playbook else SCENARIO / playbook
-        command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(INVENTORY), str(path)]
-        command += ["-e", json.dumps(variables)]
-        env = {**os.environ, **PLAIN}
-        return subprocess.Popen(
-            command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-        )
+        return self._ansible.start(playbook, **variables)
 
     def play(self, playbook: str, **variables: Any) -> tuple[int, str]:
-        process = self.start(playbook, **variables)
-        output, dummy = process.communicate(timeout=300)
-        return process.returncode, " ".join(output.split())  # messages are wrapped to the terminal's width
+        played = self._ansible.play(playbook, seconds=300, **variables)
+        return played.code, played.output
 
     def deploy(self, fault: dict[str, Any] | None = None, **options: Any) -> tuple[int, str]:
-        return self.play("fault.yml", fault=fault or {}, fault_options=options)
+        return self.play(FAULT, fault=fault or {}, fault_options=options)
 
     def services(self) -> dict[str, str]:
         lines = self.sh("docker service ls --format '{{.Name}} {{.Replicas}}'").splitlines()
@@ -62,11 +51,7 @@ class Node:
 
     def info(self) -> dict[str, Any]:
         """What swarm_release_info says."""
-        ask = ["ansible", "mcp_managers", "-i", str(INVENTORY), "-m", "sophia_ai.mcp_swarm.swarm_release_info"]
-        env = {**os.environ, **PLAIN, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
-        done = subprocess.run([*ask, "-a", "name=mcp", "-o"], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return dict(json.loads(done.stdout.partition("=>")[2]))
+        return self._ansible.ask("swarm_release_info", "name=mcp")
 
     def aside(self) -> list[str]:
         """What runs beside the fleet for a while: replicas on trial, and the gateway's board."""

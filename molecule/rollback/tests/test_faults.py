@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 from calls import Calls
-from conftest import NODE, Node, rows
+from commands import until
+from conftest import FAULT, NODE, Node, rows
 
 WHOLE = {"mcp_edge": "1/1", "mcp_edge-config": "1/1", "mcp_fetch": "1/1", "mcp_gateway": "1/1", "mcp_time": "2/2"}
 FULL = "/var/lib/docker/containers/full"
@@ -129,8 +130,8 @@ def test_the_disk_is_full(node: Node, calls: Calls) -> None:
 
 
 def test_two_deploys_at_once(node: Node, calls: Calls) -> None:
-    first = node.start("fault.yml", fault=server(environment={"X": "2"}), fault_options={"settle": 20})
-    until(lambda: node.info()["lock"])
+    first = node.start(FAULT, fault=server(environment={"X": "2"}), fault_options={"settle": 20})
+    until("the deploy has the lock", lambda: node.info()["lock"])
     code, output = node.deploy(server(environment={"X": "3"}), lock_wait=3)
     assert code != 0
     assert re.search(r"mcp is being deployed by \S+@\S+ since 20\S+ \(deploy\); waited 3 s, nothing was changed", output)
@@ -144,10 +145,10 @@ def test_two_deploys_at_once(node: Node, calls: Calls) -> None:
 
 def test_the_controller_dies(node: Node, calls: Calls) -> None:
     before = node.info()["current"]["release"]
-    process = node.start("fault.yml", fault=server(environment={"X": "4"}), fault_options={"verify_timeout": 1})
-    until(lambda: node.info()["lock"])
+    process = node.start(FAULT, fault=server(environment={"X": "4"}), fault_options={"verify_timeout": 1})
+    until("the deploy has the lock", lambda: node.info()["lock"])
     kill(process)
-    until(lambda: not node.info()["lock"], 120)
+    until("the lock is free", lambda: not node.info()["lock"], 120)
     info = node.info()
     assert info["current"]["release"] == before
     assert "nobody verified it: the controller went away" in info["releases"][0]["message"]
@@ -158,8 +159,8 @@ def test_the_controller_dies(node: Node, calls: Calls) -> None:
 
 def test_the_manager_dies(node: Node, calls: Calls) -> None:
     """Its engine and the deploy on it are killed; on the only manager calls are lost while it is away."""
-    process = node.start("fault.yml", fault=server(environment={"X": "5"}), fault_options={"settle": 20})
-    until(lambda: "mcp_trial_time_canary" in node.services())
+    process = node.start(FAULT, fault=server(environment={"X": "5"}), fault_options={"settle": 20})
+    until("the trial is on", lambda: "mcp_trial_time_canary" in node.services())
     # In brackets, so that the pattern does not find the shell that looks for it.
     node.sh("pkill -KILL -f '[A]nsiballZ_swarm_stack'; pkill -KILL -x dockerd", check=False)
     kill(process)
@@ -168,7 +169,7 @@ def test_the_manager_dies(node: Node, calls: Calls) -> None:
     assert code == 0, output
     assert "was left unfinished" in output
     assert "removed replicas on trial that another deploy had left" in output
-    until(lambda: node.info()["services"] == WHOLE)
+    until("whole again", lambda: node.info()["services"] == WHOLE)
     info = node.info()
     assert (info["drift"], info["lock"], info["trials"], node.aside()) == ([], "", [], [])
     row("manager killed", "was left unfinished; …", output, calls)
@@ -234,10 +235,3 @@ def kill(process: subprocess.Popen[str]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     process.wait()
-
-
-def until(done: Any, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.5)

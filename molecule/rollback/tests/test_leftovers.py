@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from calls import Calls
+from commands import until
 from conftest import Node, rows
-from test_faults import until
 
 NAME = "first"
 FILE = "/etc/mcp-swarm/first.yml"
@@ -63,7 +63,7 @@ def test_a_first_deploy_that_fails_leaves_nothing(node: Node, calls: Calls, stac
 def test_a_fleet_from_before_there_were_releases(node: Node, stack: dict[str, Any]) -> None:
     head = "# as it was written then\n"
     node.sh(f"cat >{FILE} <<'END'\n{head}{json.dumps(stack)}\nEND\ndocker stack deploy --detach=true -c {FILE} {NAME}")
-    until(lambda: node.services().get(f"{NAME}_web") == "1/1")
+    until("it runs", lambda: node.services().get(f"{NAME}_web") == "1/1")
     web = f"docker service ps --quiet {NAME}_web"
     before = node.sh(web)
     code, output = node.deploy(**options(stack))
