@@ -117,6 +117,14 @@ options:
     description: How many services may share a GPU.
     type: int
     default: 1
+  gpu_manager:
+    description: Whether the node is a manager, and services of the fleet reserve GPUs.
+    type: bool
+    default: false
+  engine_source:
+    description: Where an engine that is missing comes from, as C(docker_engine_source) has it.
+    type: str
+    default: auto
   driver_rules:
     description: What the driver must be fit for.
     type: list
@@ -190,6 +198,7 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node.prefligh
     Wanted,
     as_dicts,
     check,
+    check_engine,
     check_gpus,
     check_mtu,
     check_reach,
@@ -297,6 +306,8 @@ def main() -> None:
             },
             "gpus": {"type": "int", "default": 0},
             "gpu_slots": {"type": "int", "default": 1},
+            "gpu_manager": {"type": "bool", "default": False},
+            "engine_source": {"type": "str", "default": "auto"},
             "driver_rules": {
                 "type": "list",
                 "elements": "dict",
@@ -314,6 +325,8 @@ def main() -> None:
     findings = check(machine, wanted)
     if wanted.gpus and machine.driver:
         findings += check_gpus(seen_gpus(), wanted)
+    if params["gpu_manager"]:
+        findings += check_engine(look.engine(params["engine_source"]))
     if machine.version in wanted.distributions.get(machine.distribution, ()):
         findings += missing_answers(params, machine)
     own = machine.addresses[0].mtu if machine.addresses else 0

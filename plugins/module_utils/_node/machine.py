@@ -301,6 +301,21 @@ def _installed(packages: Sequence[str]) -> frozenset[str]:
     return frozenset(line[3:] for line in said.splitlines() if re.match(r"[ih]i ", line))
 
 
+def engine(source: str) -> str:
+    """Version of the Docker engine that is installed, or that would be; empty where only Docker's repository knows.
+
+    Args:
+        source: ``docker_engine_source``.
+    """
+    ask = ["dpkg-query", "--show", "--showformat=${db:Status-Abbrev}${Version}\n", "docker-ce", "docker.io"]
+    said = run(ask)[1] if shutil.which(ask[0]) else ""
+    found = re.findall(r"^[ih]i (?:\d+:)?(\S+)", said, re.MULTILINE)
+    if not found and source != "docker" and shutil.which("apt-cache"):
+        policy = run(["apt-cache", "policy", "docker.io"], timeout=COMMAND_SECONDS)[1]
+        found = re.findall(r"^\s*Candidate: (?:\d+:)?(\d\S*)", policy, re.MULTILINE)
+    return found[0] if found else ""
+
+
 def images_missing(refs: Sequence[str]) -> bool:
     """Whether the engine lacks one of these images, or does not run yet."""
     if not shutil.which("docker"):

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._services import LEAST_ENGINE
+
 from .gpus import GpuError, Gpus, units
 from .machine import CONTAINER_LINKS, Machine
 
@@ -266,6 +268,19 @@ def check_gpus(seen: Gpus | GpuError, wanted: Wanted) -> Iterator[Finding]:
         units(seen.gpus, wanted.gpu_slots)
     except GpuError as error:
         yield Finding("error", "gpu", str(error), "nothing can be handed out here before")
+
+
+def check_engine(has: str) -> Iterator[Finding]:
+    """Whether a manager's engine is one whose Swarm keeps tasks with GPUs; a deploy refuses them otherwise.
+
+    Args:
+        has: the version that is installed, or would be; empty where that is not known.
+    """
+    least = ".".join(str(number) for number in LEAST_ENGINE)
+    if has and version(has)[:3] < LEAST_ENGINE:
+        seen = f"Docker {has}: managers keep servers with GPUs from {least} on"
+        fix = "set docker_engine_source: docker and run playbooks/engine.yml, or upgrade the machine to Debian 13"
+        yield Finding("warning", "engine", seen, fix)
 
 
 def version(dotted: str) -> tuple[int, ...]:

@@ -17,8 +17,6 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils import _constr
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import job
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.nodes import Node
 
-# Managers before that take each node's update, which a network's attachment is, for the loss of its generic resources.
-LEAST_ENGINE = (23, 0, 2)
 # What a task on its way to running already counts for.
 THERE = ("new", "pending", "assigned", "accepted", "preparing", "ready", "starting", "running")
 
@@ -124,7 +122,8 @@ def unreservable(document: Mapping[str, Any], nodes: Sequence[Node]) -> list[str
     who = ", ".join(sorted(wanted))
     kinds = sorted({kind for what in wanted.values() for kind in what})
     wrong = []
-    old = [f"{node.name} runs {node.engine}" for node in nodes if node.votes and _version(node.engine) < LEAST_ENGINE]
+    managers = [node for node in nodes if node.votes]
+    old = [f"{n.name} runs {n.engine}" for n in managers if _version(n.engine) < _services.LEAST_ENGINE]
     if old:
         wrong.append(
             f"{who}: to reserve {', '.join(kinds)}, managers need Docker 23.0.2 or newer: older ones end such tasks as"
@@ -143,7 +142,7 @@ def unreservable(document: Mapping[str, Any], nodes: Sequence[Node]) -> list[str
 def _version(engine: str) -> tuple[int, ...]:
     """The numbers of an engine's version, such as 20.10.24+dfsg1; of one that is not known, the newest."""
     found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", engine)
-    return tuple(int(part or 0) for part in found.groups()) if found else LEAST_ENGINE
+    return tuple(int(part or 0) for part in found.groups()) if found else _services.LEAST_ENGINE
 
 
 def start_first(service: dict[str, Any]) -> bool:

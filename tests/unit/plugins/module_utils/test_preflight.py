@@ -26,6 +26,7 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node.prefligh
     Wanted,
     as_dicts,
     check,
+    check_engine,
     check_gpus,
     check_mtu,
     check_reach,
@@ -226,6 +227,39 @@ def test_gpus_that_cannot_be_told_or_handed_out(gpu_machine: GpuMachine) -> None
     gpu_machine.write(fault="mismatch")
     (line,) = gpu_lines(2)
     assert line.endswith("it was upgraded; restart the machine → or take mcp_node_gpus away: nothing can be handed out here")
+
+
+@pytest.mark.parametrize("has", ["", "23.0.2", "26.1.5+dfsg1-9+b9", "28.5.2-1~debian.12~bookworm"])
+def test_engines_that_keep_tasks_with_gpus(has: str) -> None:
+    assert not list(check_engine(has))
+
+
+def test_an_engine_that_ends_tasks_with_gpus_is_a_warning() -> None:
+    (found,) = check_engine("20.10.24+dfsg1-1")
+    assert (found.level, found.key) == ("warning", "engine")
+    assert found.value == "Docker 20.10.24+dfsg1-1: managers keep servers with GPUs from 23.0.2 on"
+    assert found.fix.startswith("set docker_engine_source: docker and run playbooks/engine.yml")
+
+
+@pytest.mark.parametrize(
+    ("installed", "source", "version"),
+    [
+        ("ii 5:28.5.2-1~debian.12~bookworm", "auto", "28.5.2-1~debian.12~bookworm"),
+        ("hi 20.10.24+dfsg1-1", "docker", "20.10.24+dfsg1-1"),
+        ("rc 20.10.24+dfsg1-1", "auto", "26.1.5+dfsg1-9+b9"),
+        ("", "distribution", "26.1.5+dfsg1-9+b9"),
+        ("", "docker", ""),
+    ],
+)
+def test_the_engine_that_there_is_or_would_be(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, installed: str, source: str, version: str
+) -> None:
+    said = {"dpkg-query": installed, "apt-cache": "docker.io:\n  Installed: (none)\n  Candidate: 26.1.5+dfsg1-9+b9\n"}
+    for name, text in said.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\ncat <<'END'\n{text}\nEND\n", "utf-8")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert look.engine(source) == version
 
 
 def test_a_small_packet_is_told_with_the_setting() -> None:
