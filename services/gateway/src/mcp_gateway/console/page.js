@@ -13,17 +13,22 @@ function tell(text, kind) {
   $("live").className = `live ${kind}`;
 }
 
+// A request that was under way when the tab was hidden ends when polling rests.
+function tellUnlessHidden(text, kind) {
+  if (!document.hidden) tell(text, kind);
+}
+
 async function poll() {
   if (running || ended || document.hidden) return;
   clearTimeout(timer);
   running = true;
   try {
     show(await ask("/console/api/status"));
-    tell("● live", "good");
+    tellUnlessHidden("● live", "good");
   } catch (error) {
     ended = error.status === 401;
     if (ended) $("live").replaceChildren(h("a", { href: "/console" }, "Signed out: sign in again"));
-    else tell(`✕ ${error.message}`, "bad");
+    else tellUnlessHidden(`✕ ${error.message}`, "bad");
   } finally {
     running = false;
     if (!document.hidden && !ended) timer = setTimeout(poll, EVERY_MS);
@@ -32,8 +37,8 @@ async function poll() {
 
 document.addEventListener("visibilitychange", () => {
   clearTimeout(timer);
-  if (document.hidden) tell("paused", "");
-  else poll();
+  if (!document.hidden) poll();
+  else if (!ended) tell("paused", "");
 });
 
 async function copy(button) {
