@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from console_site import IMAGE, KEY, SCRIPT, STATUS, Canned, Official, serve
+from selenium.common.exceptions import JavascriptException, StaleElementReferenceException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -48,7 +49,9 @@ class Browser:
         return self.driver.execute_script(script, *arguments)
 
     def wait(self, condition: Callable[[], Any], what: str) -> Any:
-        return WebDriverWait(self.driver, 20).until(lambda _: condition(), what)
+        # While a page makes room for the next one, what is asked of it may not be there, or not be there any more.
+        gone = (JavascriptException, StaleElementReferenceException)
+        return WebDriverWait(self.driver, 20, ignored_exceptions=gone).until(lambda _: condition(), what)
 
     def text(self, css: str) -> str:
         return str(self.js("return document.querySelector(arguments[0]).textContent", css))
