@@ -39,7 +39,7 @@ class Nodes:
         """Deploy the fleet with another image of the server, or with other settings of it."""
         time_service = {**({"image": image} if image else {}), **keys}
         options = {"docker_config": "/run/mcp-swarm/mcp"}
-        return self.play("../molecule/rollback/fault.yml", fault={"services": {"time": time_service}}, fault_options=options)
+        return self.play("molecule/rollback/fault.yml", fault={"services": {"time": time_service}}, fault_options=options)
 
     def version(self, of: str = "time") -> str:
         """A new version of an image, pushed to the registry and on no node but the one that built it."""
@@ -200,7 +200,7 @@ def test_a_registry_that_is_away_stops_only_what_needs_it(nodes: Nodes) -> None:
 
 def test_access_is_proved_by_itself(nodes: Nodes) -> None:
     nodes.sh(f"rm -r /etc/docker/certs.d/{REGISTRY}", OTHER)
-    code, output = nodes.play("../molecule/cluster/prove.yml")
+    code, output = nodes.play("molecule/cluster/prove.yml")
     assert code != 0
     assert f"registry {REGISTRY}: this engine does not trust the registry's certificate; run playbooks/images.yml" in output
     nodes.repair()
