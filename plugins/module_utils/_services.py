@@ -15,14 +15,6 @@ LABEL = "ai.sophia.mcp"
 # Deploy labels of a server's services: its name in the catalogue, and, where it has two of them, which one it is.
 SERVER, POOL = f"{LABEL}.server", f"{LABEL}.pool"
 GPU, CPU = "gpu", "cpu"
-# The kind of generic resource by which nodes advertise GPUs and services reserve them.
-GPU_KIND = "NVIDIA-GPU"
-# Managers before that take each node's update, which a network's attachment is, for the loss of its generic resources
-# (github.com/moby/moby/issues/44378).
-LEAST_ENGINE = (23, 0, 2)
-# By these NVIDIA's runtime gives a container GPUs, and parts of the driver. Which GPUs is what Swarm assigned; without
-# an assignment it would be what an image says, and CUDA's say all.
-VISIBLE, CAPABILITIES = "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"
 
 
 def service_of(server: str) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils import _constraints, _services
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils import _constraints, _gpu_terms, _services
 
 from .facts import Host
 from .placing import HOST_LABEL, constraints
@@ -112,9 +112,9 @@ def server_rules(server: Mapping[str, Any], path: str, errors: list[str]) -> Non
                     " preferred, or remove it"
                 )
     for where in ("env", "secrets"):
-        if _services.VISIBLE in server[where]:
+        if _gpu_terms.VISIBLE in server[where]:
             errors.append(
-                f"{path}.{where}.{_services.VISIBLE}: Swarm assigns GPUs, and what is set here would show others' too;"
+                f"{path}.{where}.{_gpu_terms.VISIBLE}: Swarm assigns GPUs, and what is set here would show others' too;"
                 " remove it, and say by gpu and gpus what the server needs"
             )
     if gpu != "preferred":

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils import _services
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils import _gpu_terms, _services
 
 from . import edge as edges
 from . import gpus
@@ -243,9 +243,9 @@ def _services_of(
 def _reserve(service: Service, count: int) -> None:
     """Have Swarm assign GPUs to each of its replicas."""
     service["deploy"]["resources"]["reservations"] = {
-        "generic_resources": [{"discrete_resource_spec": {"kind": _services.GPU_KIND, "value": count}}]
+        "generic_resources": [{"discrete_resource_spec": {"kind": _gpu_terms.GPU_KIND, "value": count}}]
     }
-    service["environment"] = {_services.CAPABILITIES: gpus.NEEDED, **service.get("environment", {})}
+    service["environment"] = {_gpu_terms.CAPABILITIES: gpus.NEEDED, **service.get("environment", {})}
     # A second one may find no unit free; one after the other, so that the others serve meanwhile.
     _stop_first(service)
     service["deploy"]["update_config"]["parallelism"] = 1
@@ -253,7 +253,7 @@ def _reserve(service: Service, count: int) -> None:
 
 def _hide(service: Service) -> None:
     """Have it see no GPU where the nodes' runtime would show those that an image asks for."""
-    service["environment"] = {**service.get("environment", {}), _services.VISIBLE: "void"}
+    service["environment"] = {**service.get("environment", {}), _gpu_terms.VISIBLE: "void"}
 
 
 def _server(server: dict[str, Any], fleet_name: str, secrets: Mapping[str, str]) -> Service:

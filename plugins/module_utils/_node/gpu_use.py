@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._gpu_terms import GPU_KIND
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node import gpus
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node.gpus import device_of, visible
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node.machine import driver, text
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._process import run
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._services import GPU_KIND
 
 DAEMON = "/etc/docker/daemon.json"
 CONFIG = "/etc/nvidia-container-runtime/config.toml"

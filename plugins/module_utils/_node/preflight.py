@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._services import LEAST_ENGINE
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._gpu_terms import LEAST_ENGINE
 
 from .gpus import GpuError, Gpus, units
 from .machine import CONTAINER_LINKS, Machine

@@ -20,9 +20,9 @@ from functools import partial
 from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils import _registry as registries
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._gpu_terms import CAPABILITIES, GPU_KIND, VISIBLE
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node.gpu_use import judge
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._node.gpus import visible
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._services import CAPABILITIES, GPU_KIND, VISIBLE
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import gpu_agent, jobs
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import (
     LABEL,

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils import _constraints, _services
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils import _constraints, _gpu_terms, _services
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.convergence import job
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.nodes import Node
 
@@ -123,7 +123,7 @@ def unreservable(document: Mapping[str, Any], nodes: Sequence[Node]) -> list[str
     kinds = sorted({kind for what in wanted.values() for kind in what})
     wrong = []
     managers = [node for node in nodes if node.votes]
-    old = [f"{n.name} runs {n.engine}" for n in managers if _version(n.engine) < _services.LEAST_ENGINE]
+    old = [f"{n.name} runs {n.engine}" for n in managers if _version(n.engine) < _gpu_terms.LEAST_ENGINE]
     if old:
         wrong.append(
             f"{who}: to reserve {', '.join(kinds)}, managers need Docker 23.0.2 or newer: older ones end such tasks as"
@@ -142,7 +142,7 @@ def unreservable(document: Mapping[str, Any], nodes: Sequence[Node]) -> list[str
 def _version(engine: str) -> tuple[int, ...]:
     """The numbers of an engine's version, such as 20.10.24+dfsg1; of one that is not known, the newest."""
     found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", engine)
-    return tuple(int(part or 0) for part in found.groups()) if found else _services.LEAST_ENGINE
+    return tuple(int(part or 0) for part in found.groups()) if found else _gpu_terms.LEAST_ENGINE
 
 
 def start_first(service: dict[str, Any]) -> bool:
