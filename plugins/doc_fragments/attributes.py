@@ -74,3 +74,24 @@ attributes:
     membership:
       - sophia_ai.mcp_swarm.fleet
 """
+
+    # What is told while it runs, by the action plugin of the same name.
+    PROGRESS = r"""
+options:
+  progress_file:
+    description: Where progress lines are appended.
+    type: path
+"""
+
+    # What waits for the fleet's lock and holds it.
+    LOCKED = r"""
+options:
+  lock_wait:
+    description: Seconds to wait for a deploy to end.
+    type: int
+    default: 60
+  who:
+    description: Who asks for it, for the lock. The user at the controller where it is not given.
+    type: str
+    default: unknown
+"""

@@ -22,6 +22,7 @@ author:
 extends_documentation_fragment:
   - sophia_ai.mcp_swarm.attributes
   - sophia_ai.mcp_swarm.attributes.action
+  - sophia_ai.mcp_swarm.attributes.progress
 requirements:
   - A Docker client that can use BuildKit, on the build host
 attributes:
@@ -72,9 +73,6 @@ options:
     description: Directory of the credentials for the registry; empty where there is no registry.
     type: path
     default: ''
-  progress_file:
-    description: Where progress lines are appended.
-    type: path
 notes:
   - Nothing of the site's CA bundle, and no address of its package indexes, stays in a layer.
 seealso:

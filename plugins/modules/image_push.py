@@ -18,6 +18,7 @@ author:
 extends_documentation_fragment:
   - sophia_ai.mcp_swarm.attributes
   - sophia_ai.mcp_swarm.attributes.action
+  - sophia_ai.mcp_swarm.attributes.progress
 requirements:
   - "Docker SDK for Python: L(docker,https://docker-py.readthedocs.io/) >= 5.0.3, on the node"
 attributes:
@@ -43,9 +44,6 @@ options:
     description: Directory of the credentials, as M(sophia_ai.mcp_swarm.registry_access) keeps them.
     type: path
     default: ''
-  progress_file:
-    description: Where progress lines are appended.
-    type: path
 """
 
 EXAMPLES = r"""

@@ -17,6 +17,8 @@ description:
     are made.
 author:
   - Sophia AI (@sophia-ai)
+extends_documentation_fragment:
+  - sophia_ai.mcp_swarm.attributes
 options:
   files:
     description: The files.
@@ -34,10 +36,12 @@ options:
         default: []
 attributes:
   check_mode:
-    description: Validates, and says what would change.
     support: full
+    details: Validates, and says what would change.
   diff_mode:
-    description: Shows the differences.
+    support: full
+    details: Shows the differences.
+  idempotent:
     support: full
 """
 

@@ -16,6 +16,8 @@ description:
     before back. A restart of the machine does so too.
 author:
   - Sophia AI (@sophia-ai)
+extends_documentation_fragment:
+  - sophia_ai.mcp_swarm.attributes
 requirements:
   - nftables
 options:
@@ -36,10 +38,12 @@ options:
     default: 60
 attributes:
   check_mode:
-    description: Has the rules checked, and loads none.
     support: full
+    details: Has the rules checked, and loads none.
   diff_mode:
-    description: Shows the rules that are kept and the new ones.
+    support: full
+    details: Shows the rules that are kept and the new ones.
+  idempotent:
     support: full
 """
 

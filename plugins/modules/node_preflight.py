@@ -16,6 +16,10 @@ description:
     missing Python are findings too.
 author:
   - Sophia AI (@sophia-ai)
+extends_documentation_fragment:
+  - sophia_ai.mcp_swarm.attributes
+  - sophia_ai.mcp_swarm.attributes.info
+  - sophia_ai.mcp_swarm.attributes.action
 options:
   distributions:
     description: Releases that are supported, by distribution.
@@ -137,10 +141,6 @@ options:
     description: The controller's time in seconds since 1970; the action plugin says it. V(0) compares no clocks.
     type: float
     default: 0.0
-attributes:
-  check_mode:
-    description: Changes nothing.
-    support: full
 notes:
   - The action plugin of the same name adds the controller's time, and turns failures of the connection into findings.
 """

@@ -19,8 +19,9 @@ description:
   - It does not end by itself, whatever O(minutes) says.
 author:
   - Sophia AI (@sophia-ai)
-requirements:
-  - docker (Python)
+extends_documentation_fragment:
+  - sophia_ai.mcp_swarm.attributes
+  - sophia_ai.mcp_swarm.attributes.manager
 options:
   name:
     description: Name of the stack.
@@ -47,7 +48,11 @@ options:
     default: 0
 attributes:
   check_mode:
-    description: Says whether anything would change.
+    support: full
+    details: Says whether anything would change.
+  diff_mode:
+    support: none
+  idempotent:
     support: full
 """
 

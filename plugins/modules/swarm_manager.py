@@ -15,6 +15,10 @@ description:
   - Fails where none does, naming each that was tried and why it cannot be asked.
 author:
   - Sophia AI (@sophia-ai)
+extends_documentation_fragment:
+  - sophia_ai.mcp_swarm.attributes
+  - sophia_ai.mcp_swarm.attributes.info
+  - sophia_ai.mcp_swarm.attributes.action
 options:
   managers:
     description: The managers, in the order in which they are preferred.
@@ -34,10 +38,6 @@ options:
     description: Whether there may be none, where each answers and is in no Swarm. RV(manager) is empty then.
     type: bool
     default: false
-attributes:
-  check_mode:
-    description: Changes nothing.
-    support: full
 notes:
   - This is an action plugin; it runs on the controller.
 """

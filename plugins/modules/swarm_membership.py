@@ -18,6 +18,10 @@ description:
   - Sets the fact C(swarm_membership).
 author:
   - Sophia AI (@sophia-ai)
+extends_documentation_fragment:
+  - sophia_ai.mcp_swarm.attributes
+  - sophia_ai.mcp_swarm.attributes.info
+  - sophia_ai.mcp_swarm.attributes.action
 options:
   managers:
     description: Hosts that are to be managers, in the inventory's order.
@@ -37,10 +41,6 @@ options:
     description: Whether a Swarm may be made although managers did not answer.
     type: bool
     default: false
-attributes:
-  check_mode:
-    description: Changes nothing.
-    support: full
 notes:
   - This is an action plugin; it runs on the controller.
 """

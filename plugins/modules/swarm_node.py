@@ -23,8 +23,12 @@ description:
     waits, and knows which labels are its own.
 author:
   - Sophia AI (@sophia-ai)
-requirements:
-  - docker (Python)
+extends_documentation_fragment:
+  - sophia_ai.mcp_swarm.attributes
+  - sophia_ai.mcp_swarm.attributes.action
+  - sophia_ai.mcp_swarm.attributes.manager
+  - sophia_ai.mcp_swarm.attributes.progress
+  - sophia_ai.mcp_swarm.attributes.locked
 options:
   node:
     description: Which node.
@@ -72,23 +76,14 @@ options:
     description: Seconds until everything must run elsewhere.
     type: int
     default: 300
-  lock_wait:
-    description: Seconds to wait for a deploy to end.
-    type: int
-    default: 60
-  who:
-    description: Who asks for it, for the lock. The user at the controller where it is not given.
-    type: str
-    default: unknown
-  progress_file:
-    description: Where progress lines are appended.
-    type: path
 attributes:
   check_mode:
-    description: Says what would change, and refuses what would be refused.
     support: full
+    details: Says what would change, and refuses what would be refused.
   diff_mode:
-    description: Shows labels, role and availability before and after.
+    support: full
+    details: Shows labels, role and availability before and after.
+  idempotent:
     support: full
 seealso:
   - module: sophia_ai.mcp_swarm.swarm_node_info

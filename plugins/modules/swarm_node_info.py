@@ -17,13 +17,12 @@ description:
     managers that have lost their quorum from those that serve, and shows no join token.
 author:
   - Sophia AI (@sophia-ai)
+extends_documentation_fragment:
+  - sophia_ai.mcp_swarm.attributes
+  - sophia_ai.mcp_swarm.attributes.info
 requirements:
   - docker (Python)
 options: {}
-attributes:
-  check_mode:
-    description: Changes nothing.
-    support: full
 seealso:
   - module: sophia_ai.mcp_swarm.swarm_node
 """

@@ -23,8 +23,12 @@ description:
   - Progress is shown while it runs.
 author:
   - Sophia AI (@sophia-ai)
-requirements:
-  - docker (Python)
+extends_documentation_fragment:
+  - sophia_ai.mcp_swarm.attributes
+  - sophia_ai.mcp_swarm.attributes.action
+  - sophia_ai.mcp_swarm.attributes.manager
+  - sophia_ai.mcp_swarm.attributes.progress
+  - sophia_ai.mcp_swarm.attributes.locked
 options:
   name:
     description: Name of the stack.
@@ -39,20 +43,13 @@ options:
     description: Seconds for each move.
     type: int
     default: 180
-  lock_wait:
-    description: Seconds to wait for a deploy to end.
-    type: int
-    default: 60
-  who:
-    description: Who asks for it, for the lock. The user at the controller where it is not given.
-    type: str
-    default: unknown
-  progress_file:
-    description: Where progress lines are appended.
-    type: path
 attributes:
   check_mode:
-    description: Tells the first move of each service. Takes no lock.
+    support: full
+    details: Tells the first move of each service. Takes no lock.
+  diff_mode:
+    support: none
+  idempotent:
     support: full
 seealso:
   - module: sophia_ai.mcp_swarm.swarm_node

@@ -33,6 +33,7 @@ author:
 extends_documentation_fragment:
   - sophia_ai.mcp_swarm.attributes
   - sophia_ai.mcp_swarm.attributes.action
+  - sophia_ai.mcp_swarm.attributes.progress
   - sophia_ai.mcp_swarm.attributes.group
   - sophia_ai.mcp_swarm.attributes.manager
 requirements:
@@ -198,9 +199,6 @@ options:
     description: Digest of the plan that the stack follows from.
     type: str
     default: ''
-  progress_file:
-    description: Where progress lines are appended.
-    type: path
   look:
     description:
       - Only look, without a lock, whether a deploy with these options has anything to do. RV(due) says so, and nothing

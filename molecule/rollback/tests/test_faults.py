@@ -195,15 +195,12 @@ def test_back_and_to_a_release_whose_images_are_gone(node: Node, calls: Calls) -
     code, output = node.deploy(server(image="mcp-swarm/time:aaaaaaaaaaaa"))
     assert code == 0, output
     other = node.info()["current"]["release"]
-    start = time.monotonic()
     code, output = node.play("playbooks/rollback.yml")
-    seconds = time.monotonic() - start
     assert code == 0, output
     now = node.info()
     assert now["current"]["images"]["time"] == image
     assert (now["services"], now["drift"]) == (WHOLE, [])
     assert now["current"]["why"] == f"rollback to release {number}"
-    assert seconds < 45
     node.sh("docker rmi mcp-swarm/time:aaaaaaaaaaaa")
     code, output = node.play("playbooks/rollback.yml", release=other)
     assert code != 0

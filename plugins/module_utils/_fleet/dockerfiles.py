@@ -33,6 +33,10 @@ SITE_ARGS = 'ARG PYPI_INDEX=""\nARG NPM_REGISTRY=""\nARG DEBIAN_MIRROR=""'
 WITH_SITE = """#!/bin/sh
 # Run a command with the site's CA bundle and package indexes, where the build was given any.
 set -eu
+# A registry that hiccups is asked more often than by default, which is twice more for npm and three times for uv, but
+# one that cannot be reached is given up after about a minute.
+export UV_HTTP_RETRIES=5 npm_config_fetch_retries=5 npm_config_fetch_retry_factor=3 \\
+    npm_config_fetch_retry_mintimeout=2000 npm_config_fetch_retry_maxtimeout=20000
 ca=/run/secrets/site_ca
 if [ -s "$ca" ]; then
     export SSL_CERT_FILE="$ca" PIP_CERT="$ca" REQUESTS_CA_BUNDLE="$ca" CURL_CA_BUNDLE="$ca" NODE_EXTRA_CA_CERTS="$ca"

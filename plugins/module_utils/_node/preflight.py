@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._gpu_terms import LEAST_ENGINE
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._gpu_terms import LEAST_ENGINE, too_old
 
 from .gpus import GpuError, Gpus, units
 from .machine import CONTAINER_LINKS, Machine
@@ -276,9 +276,8 @@ def check_engine(has: str) -> Iterator[Finding]:
     Args:
         has: the version that is installed, or would be; empty where that is not known.
     """
-    least = ".".join(str(number) for number in LEAST_ENGINE)
-    if has and version(has)[:3] < LEAST_ENGINE:
-        seen = f"Docker {has}: managers keep servers with GPUs from {least} on"
+    if too_old(has):
+        seen = f"Docker {has}: managers keep servers with GPUs from {LEAST_ENGINE} on"
         fix = "set docker_engine_source: docker and run playbooks/engine.yml, or upgrade the machine to Debian 13"
         yield Finding("warning", "engine", seen, fix)
 

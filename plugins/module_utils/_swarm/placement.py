@@ -8,7 +8,6 @@ Preferences as SwarmKit reads them (moby/swarmkit manager/scheduler); constraint
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -123,12 +122,12 @@ def unreservable(document: Mapping[str, Any], nodes: Sequence[Node]) -> list[str
     kinds = sorted({kind for what in wanted.values() for kind in what})
     wrong = []
     managers = [node for node in nodes if node.votes]
-    old = [f"{n.name} runs {n.engine}" for n in managers if _version(n.engine) < _gpu_terms.LEAST_ENGINE]
+    old = [f"{n.name} runs {n.engine}" for n in managers if _gpu_terms.too_old(n.engine)]
     if old:
         wrong.append(
-            f"{who}: to reserve {', '.join(kinds)}, managers need Docker 23.0.2 or newer: older ones end such tasks as"
-            f" soon as they have a network (github.com/moby/moby/issues/44378), and {', '.join(old)}; upgrade the"
-            " managers, or set gpu: none"
+            f"{who}: to reserve {', '.join(kinds)}, managers need Docker {_gpu_terms.LEAST_ENGINE} or newer: older ones"
+            " end such tasks as soon as they have a network (github.com/moby/moby/issues/44378), and"
+            f" {', '.join(old)}; upgrade the managers, or set gpu: none"
         )
     for kind in kinds:
         if not any(_counted(node.attributes.get("resources") or []).get(kind) for node in nodes):
@@ -137,12 +136,6 @@ def unreservable(document: Mapping[str, Any], nodes: Sequence[Node]) -> list[str
                 " playbooks/provision.yml, by which engines offer what mcp_node_gpus says"
             )
     return wrong
-
-
-def _version(engine: str) -> tuple[int, ...]:
-    """The numbers of an engine's version, such as 20.10.24+dfsg1; of one that is not known, the newest."""
-    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", engine)
-    return tuple(int(part or 0) for part in found.groups()) if found else _gpu_terms.LEAST_ENGINE
 
 
 def start_first(service: dict[str, Any]) -> bool:

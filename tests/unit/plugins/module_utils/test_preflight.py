@@ -229,7 +229,7 @@ def test_gpus_that_cannot_be_told_or_handed_out(gpu_machine: GpuMachine) -> None
     assert line.endswith("it was upgraded; restart the machine → or take mcp_node_gpus away: nothing can be handed out here")
 
 
-@pytest.mark.parametrize("has", ["", "23.0.2", "26.1.5+dfsg1-9+b9", "28.5.2-1~debian.12~bookworm"])
+@pytest.mark.parametrize("has", ["", "23.0.2", "26.1.5+dfsg1-9+b9", "5:28.5.2-1~debian.12~bookworm", "dev"])
 def test_engines_that_keep_tasks_with_gpus(has: str) -> None:
     assert not list(check_engine(has))
 
