@@ -232,3 +232,16 @@ def test_a_wrong_key_is_one_message(site: Site, launched: Any, playbook: str) ->
     assert "global/invalid-api-key" in output
     assert "make a key at https://cloud.lambda.ai/api-keys" in output
     assert site.statuses() == {"mcp-1": "active"}
+
+
+def test_what_an_instance_is_given_is_shown_neither_when_it_goes_wrong_nor_when_asked_for_more(site: Site) -> None:
+    """Ansible shows an item whole where it fails, and with -v always."""
+    given = {"instance_types": ["gpu_1x_a10"], "ssh_key": "operations", "user_data": "#cloud-config\n# hunter2", "api_key": KEY}
+    site.double.world.quota = 0
+    output = site.refused("launch", lambda_defaults=given)
+    assert "global/quota-exceeded" in output
+    assert "hunter2" not in output
+    site.double.world.quota = 1
+    output = site.done("launch", "-v", lambda_defaults=given)
+    assert "mcp-1 launched" in output
+    assert "hunter2" not in output

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +51,32 @@ def test_defaults_fit_their_options(role: str) -> None:
         assert isinstance(value, TYPES[option["type"]]), name
         assert isinstance(value, bool) == (option["type"] == "bool"), name
         assert value in option.get("choices", [value]), name
+
+
+@pytest.mark.parametrize(
+    ("package", "left"),
+    [
+        ("docker.io", True),
+        ("docker-ce-cli", True),
+        ("containerd.io", True),
+        ("runc", True),
+        ("nvidia-driver-535-server", True),
+        ("libnvidia-compute-535-server", True),
+        ("libegl-nvidia0", True),
+        ("libnvcuvid1", True),
+        ("xserver-xorg-video-nvidia-535", True),
+        ("firmware-nvidia-gsp", True),
+        ("cuda-toolkit-12-4", True),
+        ("libcuda1", True),
+        # Without it the next kernel has no driver.
+        ("linux-modules-nvidia-535-server-generic", False),
+        ("linux-image-generic", False),
+        ("openssh-server", False),
+    ],
+)
+def test_what_unattended_upgrades_leave_alone(package: str, left: bool) -> None:
+    """It matches each pattern from a name's begin (unattended-upgrades, is_pkgname_in_blacklist)."""
+    template = (ROOT / "roles" / "node_baseline" / "templates" / "apt.conf.j2").read_text("utf-8")
+    (block,) = re.findall(r"Package-Blacklist \{(.*?)\};", template, re.DOTALL)
+    patterns = re.findall(r'"(.*?)";', block)
+    assert any(re.match(pattern, package) for pattern in patterns) == left

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 from commands import sh, until
-from conftest import IMAGE, NODES, play
+from conftest import IMAGE, NODES, OUTSIDE, connects, play
 
 FIRST, SECOND = NODES
 STATE = "cat /etc/docker/daemon.json; nft --stateless list table inet mcp_swarm; apt-mark showhold; ls /etc/systemd/system"
@@ -120,8 +120,27 @@ def test_an_engine_with_containers_restarts_only_when_it_is_told_to(images: None
         sh(SECOND, "docker rm -f busy")
 
 
+def newer(name: str, package: str) -> str:
+    """Offer a node a later version of a package, with the files that it has; returns that version."""
+    version = sh(name, f"dpkg-query --show --showformat '${{Version}}' {package}") + "+later"
+    control = f"Package: {package}\\nVersion: {version}\\nArchitecture: amd64\\nMaintainer: Nobody <nobody@localhost>\\nDescription: later\\n"
+    sh(name, f"""
+        rm -rf /srv/later && mkdir -p /srv/later/tree/DEBIAN && cd /srv/later
+        dpkg-query --listfiles {package} | while read -r file; do [ ! -f "$file" ] || install -D "$file" "tree$file"; done
+        printf '{control}' >tree/DEBIAN/control && dpkg-deb --build tree later.deb >&2
+        {{ cat tree/DEBIAN/control; echo "Filename: ./later.deb"; stat --format 'Size: %s' later.deb
+           echo "SHA256: $(sha256sum later.deb | cut -c 1-64)"; }} >Packages
+        echo 'deb [trusted=yes] file:/srv/later ./' >/etc/apt/sources.list.d/later.list
+    """)  # fmt: skip
+    return version
+
+
 def test_the_engines_are_brought_to_what_is_there_one_after_the_other(images: None) -> None:
     pids = {name: sh(name, "cat /run/docker.pid") for name in NODES}
+    replaced = 'cp -a /usr/bin/containerd /usr/bin/later && mv /usr/bin/later /usr/bin/containerd; readlink "/proc/$(pidof containerd)/exe"'
+    for name in NODES:
+        assert "(deleted)" in sh(name, replaced)
+    later = newer(SECOND, "runc")
     # What the test before left undone.
     setting = {"docker_engine_daemon": {"shutdown-timeout": 16, "log-level": "warn"}}
     sh(FIRST, f"docker service create --quiet --detach --no-resolve-image --replicas 2 --name moved {IMAGE} sleep 600")
@@ -140,6 +159,9 @@ def test_the_engines_are_brought_to_what_is_there_one_after_the_other(images: No
     assert done.output.index(f"ok: [{FIRST}]") < done.output.rindex(f"ok: [{SECOND}]")
     for name in NODES:
         assert json.loads(sh(name, "docker info --format '{{json .Swarm.LocalNodeState}}'")) == "active"
+        assert "(deleted)" not in sh(name, 'readlink "/proc/$(pidof containerd)/exe"')
+    # What is held, below the engine, is upgraded with it and stays held.
+    assert sh(SECOND, "dpkg-query --show --showformat '${db:Status-Abbrev} ${Version}' runc").split() == ["hi", later]
     # Without them both are as the inventory has it again; for this there is nothing to wait for.
     assert play("engine.yml").code == 0
 
@@ -153,6 +175,28 @@ def test_another_version_is_for_the_playbook_that_upgrades() -> None:
     assert done.code != 0
     assert "The engine's packages could not be installed; what was there goes on." in done.output
     assert sh(SECOND, "dpkg-query --show docker.io; cat /run/docker.pid") == before
+
+
+def test_the_same_archive_under_another_name_does_not_stop_apt(outsider: str) -> None:
+    """As Docker's guide had it for long, and others' roles have it: apt refuses one archive with two keys."""
+    archive = f"http://{OUTSIDE}:8082"
+    sh(outsider, "mkdir -p /srv/archive/debian && touch /srv/archive/debian/gpg")
+    sh(outsider, "setsid --fork python3 -m http.server --directory /srv/archive 8082 >/dev/null 2>&1")
+    until("it listens", lambda: connects(outsider, "127.0.0.1", 8082))
+    lists = "/etc/apt/sources.list.d"
+    other = f"deb [arch=amd64 signed-by=/etc/apt/keyrings/docker.gpg] {archive}/debian trixie stable"
+    sh(SECOND, f"touch /etc/apt/keyrings/docker.gpg; printf '# ours\\n{other}\\n' >{lists}/docker.list")
+    sh(SECOND, f"printf 'Types: deb\\nURIs: {archive}/debian\\nSuites: trixie\\nComponents: stable\\n' >{lists}/engine.sources")
+    try:
+        done = play("engine.yml", "--limit", SECOND, docker_engine_source="docker", docker_engine_repository=archive)
+        assert "The engine's packages could not be installed" in done.output  # there are none in this archive
+        assert sh(SECOND, f"cat {lists}/docker.list; ls {lists}").splitlines().count("# ours") == 1
+        assert archive not in sh(SECOND, f"cat {lists}/*.list")
+        assert "engine.sources" not in sh(SECOND, f"ls {lists}")
+        assert f"URIs: {archive}/debian" in sh(SECOND, f"cat {lists}/docker.sources")
+        sh(SECOND, "apt-cache policy")
+    finally:
+        sh(SECOND, f"rm -f {lists}/docker.list {lists}/docker.sources {lists}/engine.sources /etc/apt/keyrings/docker.gpg")
 
 
 @pytest.mark.parametrize("tags", [[], ["--tags", "preflight"]])

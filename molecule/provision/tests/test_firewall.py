@@ -112,6 +112,21 @@ def test_a_container_reaches_others_and_the_edge_but_no_node(outsider: str) -> N
         assert not inside(NODES[SECOND], port), port
 
 
+def test_a_container_asks_the_clouds_address_for_names_and_for_nothing_else(outsider: str) -> None:
+    cloud = "169.254.169.254"
+    sh(outsider, f"ip address replace {cloud}/32 dev eth0")
+    for port in (53, 81):
+        sh(outsider, f"setsid --fork {SERVE} {port} >/dev/null 2>&1")
+        until("it listens", lambda port=port: connects(outsider, "127.0.0.1", port))
+    sh(FIRST, f"ip route replace {cloud}/32 dev eth0")
+    try:
+        assert connects(FIRST, cloud, 81)
+        assert inside(cloud, 53)
+        assert not inside(cloud, 81)
+    finally:
+        sh(FIRST, f"ip route del {cloud}/32 dev eth0")
+
+
 def test_containers_of_the_default_network_do_not_reach_each_other() -> None:
     address = sh(FIRST, "docker inspect published --format '{{.NetworkSettings.IPAddress}}'")
     assert not inside(address, 8000)
@@ -133,7 +148,9 @@ def test_it_is_the_table_that_closes_and_the_engines_chains_are_left_alone(outsi
 def test_the_distributions_own_unit_flushes_and_the_rules_are_back(outsider: str) -> None:
     sh(FIRST, "systemctl start nftables && systemctl reload nftables")
     until("the table is back", lambda: "chain arriving" in sh(FIRST, "nft list table inet mcp_swarm", check=False), 20)
-    sh(FIRST, "systemctl stop nftables; systemctl restart docker && systemctl reload mcp-firewall")
+    sh(FIRST, "systemctl restart nftables")
+    until("the table is back", lambda: "chain arriving" in sh(FIRST, "nft list table inet mcp_swarm", check=False), 20)
+    sh(FIRST, "systemctl stop nftables; systemctl restart docker && systemctl restart mcp-firewall")
     until("the engine is back", lambda: connects(FIRST, "127.0.0.1", 2377))
     assert not connects(outsider, NODES[FIRST], 2377)
 

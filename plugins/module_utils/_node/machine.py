@@ -254,8 +254,8 @@ class Sockets:
 def look_at_sockets() -> Sockets:
     """TCP and UDP sockets, from proc(5).
 
-    SSH's ports are those that sshd listens on, and those that a connection of it came in by: of a socket that systemd
-    listens on for it, only the connections are its own.
+    SSH's ports are those that sshd listens on, those that systemd listens on for it (Ubuntu's ssh.socket), and those
+    that a connection of it came in by.
     """
     found = []
     for proto, states in (("tcp", {"0A": "listens", "01": "connected"}), ("udp", {"07": "listens"})):
@@ -277,18 +277,27 @@ def look_at_sockets() -> Sockets:
         for proto, port, inode, dummy in found
         if proto == "tcp" and port in open_ports and programs.get(inode, ("",))[0].startswith("sshd")
     }
+    ssh |= open_ports & _activated("ssh.socket", "sshd.socket")
     return Sockets(sorted(listening, key=lambda each: (each.proto, each.port)), sorted(ssh))
 
 
+def _activated(*units: str) -> set[int]:
+    """TCP ports on which systemd listens by socket units, active or not."""
+    if not shutil.which("systemctl"):
+        return set()
+    code, said = run(["systemctl", "show", "--property", "Listen", "--value", *units], timeout=COMMAND_SECONDS)
+    return {int(port) for port in re.findall(r":(\d+) \(Stream\)", said)} if code == 0 else set()
+
+
 def _programs(inodes: set[str]) -> dict[str, tuple[str, int]]:
-    """Name and process id of who holds a socket, by the socket's inode."""
+    """Name and process id of who holds a socket, by the socket's inode; of several the one that systemd listens for."""
     found: dict[str, tuple[str, int]] = {}
     for path in glob.glob("/proc/[0-9]*/fd/*"):
         try:
             match = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(path))
         except OSError:
             continue
-        if match and match[1] in inodes and match[1] not in found:
+        if match and match[1] in inodes and found.get(match[1], ("", 1))[1] == 1:
             pid = path.split("/")[2]
             found[match[1]] = (text(f"/proc/{pid}/comm").strip(), int(pid))
     return found

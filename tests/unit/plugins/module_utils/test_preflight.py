@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -404,6 +405,30 @@ def test_a_listener_is_found_with_its_program() -> None:
         (found,) = [each for each in look.look_at_sockets().listening if each.port == port and each.proto == "tcp"]
         assert found.program
         assert port not in look.look_at_sockets().ssh_ports
+
+
+def test_a_socket_that_systemd_holds_for_a_daemon_is_the_daemons(monkeypatch: pytest.MonkeyPatch) -> None:
+    comm = {"/proc/1/comm": "systemd\n", "/proc/77/comm": "sshd\n"}
+    monkeypatch.setattr(look.glob, "glob", lambda pattern: ["/proc/1/fd/3", "/proc/77/fd/4", "/proc/9/fd/1"])
+    monkeypatch.setattr(look.os, "readlink", lambda path: "socket:[6]" if path.startswith("/proc/9/") else "socket:[5]")
+    monkeypatch.setattr(look, "text", comm.__getitem__)
+    assert look._programs({"5"}) == {"5": ("sshd", 77)}
+
+
+def test_ports_that_systemd_listens_on_for_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ubuntu 24.04 starts sshd when somebody comes; until then nothing of that name holds the port."""
+    (tmp_path / "systemctl").write_text("#!/bin/sh\necho '[::]:%s (Stream)'\necho '/run/x (Stream)'\n")
+    (tmp_path / "systemctl").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with socket.socket() as listening:
+        listening.bind(("0.0.0.0", 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+        assert port not in look.look_at_sockets().ssh_ports
+        told = (tmp_path / "systemctl").read_text()
+        (tmp_path / "systemctl").write_text(told.replace("%s", f"{port}"))
+        assert port in look.look_at_sockets().ssh_ports
+    assert port not in look.look_at_sockets().ssh_ports
 
 
 def test_this_machine_can_be_looked_at() -> None:
