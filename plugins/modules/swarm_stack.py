@@ -386,7 +386,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._progress import Progress
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._progress import ANSWER_SECONDS, Progress
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import board, hooks, trial
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import NoManager, Swarm, SwarmError
@@ -397,9 +397,6 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.transac
     Transaction,
     Wish,
 )
-
-# The controller asks each server for verify_timeout seconds; so much longer may its answer take.
-ANSWER_SECONDS = 40
 
 
 def wish(params: dict[str, Any]) -> Wish:
