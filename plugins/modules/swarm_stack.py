@@ -65,7 +65,9 @@ options:
     choices: [present, rollback, absent]
     default: present
   stack:
-    description: The compose 3.8 document. Needed with O(state=present).
+    description:
+      - The compose 3.8 document. Needed with O(state=present).
+      - Values are taken as they are. A C($) in them is no variable of an environment, and is not doubled.
     type: dict
   stack_file:
     description:

@@ -12,6 +12,7 @@ import re
 import socket
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import (
@@ -26,9 +27,32 @@ REMOVAL_SECONDS = 120.0
 
 
 def document(stack: dict[str, Any]) -> str:
-    """The stack file's text. JSON is YAML, and PyYAML need not be on the node."""
+    """The stack file's text. JSON is YAML, and PyYAML need not be on the node.
+
+    Docker's command line takes ``$`` in a value for a variable of its own environment, and ``$$`` for the character.
+    """
     head = "# Written by sophia_ai.mcp_swarm; docker stack deploy -c takes it as it is.\n"
-    return head + json.dumps(stack, indent=2) + "\n"
+    return head + json.dumps(_each_text(stack, lambda text: text.replace("$", "$$")), indent=2) + "\n"
+
+
+def read(text: str) -> Any:
+    """What a stack file's text describes: the inverse of ``document``.
+
+    Raises:
+        ValueError: it is not such a text.
+    """
+    return _each_text(json.loads(text.partition("\n")[2]), lambda value: value.replace("$$", "$"))
+
+
+def _each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """A document with each text in it changed, but for keys: Docker leaves those alone."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: _each_text(item, change) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_each_text(item, change) for item in value]
+    return value
 
 
 def same_file(path: str, text: str) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -450,7 +449,7 @@ class Transaction:
         if releases.current or not live:
             return
         try:
-            document = json.loads(Path(self.stack_file).read_text("utf-8").partition("\n")[2])
+            document = stacks.read(Path(self.stack_file).read_text("utf-8"))
         except (OSError, ValueError):
             return
         if {f"{self.fleet}_{name}" for name in document.get("services", {})} != set(live):

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,7 @@ class World:
         self.transaction = Transaction(swarm, "mcp", str(directory / "stack.yml"), self.said.append, None)
 
     def apply(self, dummy: str, path: str, docker_config: str) -> None:
-        self.applied.append(json.loads(Path(path).read_text("utf-8").partition("\n")[2]))
+        self.applied.append(stacks.read(Path(path).read_text("utf-8")))
 
     def watch(self, *dummy: Any) -> tuple[dict[str, float], list[str]]:
         return {}, self.failures.pop(0) if self.failures else []
@@ -279,6 +278,15 @@ def test_a_fleet_from_before_there_were_records_becomes_a_release(world: World) 
     with pytest.raises(DeployFailed, match="Serving now: release 1 of"):
         world.deploy(OTHER)
     assert world.applied == [OTHER, DOCUMENT]
+
+
+def test_such_a_fleet_s_values_are_plain_in_its_release(world: World) -> None:
+    document = copy.deepcopy(OTHER)
+    document["services"]["time"]["environment"] = {"X": "pa$word"}
+    stacks.write_file(world.transaction.stack_file, stacks.document(document))
+    assert not world.deploy(document)["changed"]
+    (adopted,) = Releases(world.swarm, "mcp").all
+    assert adopted.document == document
 
 
 @pytest.mark.parametrize("text", ["no JSON", stacks.document({"services": {"another": {"image": IMAGE}}})])
