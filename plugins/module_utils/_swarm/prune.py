@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -83,7 +83,7 @@ def prune(swarm: Swarm, fleet: str, keep: int, keep_images: Iterable[str], secon
     if stay:  # before the first deploy nothing says what networks and volumes are for
         found.networks = _networks(swarm, fleet, _named(stay, "networks"), seconds, check)
         found.volumes = sorted(_volumes(swarm, fleet) - _named(stay, "volumes"))
-    found.kept_images = sorted((_named_images(swarm, fleet, numbers) | set(keep_images)) - {""})
+    found.kept_images = sorted((named_images(swarm, fleet, numbers) | set(keep_images)) - {""})
     found.images = prune_node(swarm.api, found.kept_images, seconds, check)
     return found
 
@@ -145,7 +145,7 @@ def _named(releases: list[Release], kind: str) -> set[str]:
     return {item.get("name", key) for r in releases for key, item in (r.document.get(kind) or {}).items()}
 
 
-def _named_images(swarm: Swarm, fleet: str, gone: set[int]) -> set[str]:
+def named_images(swarm: Swarm, fleet: str, gone: Collection[int] = ()) -> set[str]:
     """Images that any fleet's releases or services name, but for the releases of this one that are gone."""
     named = set()
     for item in patiently(lambda: swarm.api.configs(filters={"label": f"{RECORD}=release"})):

@@ -29,6 +29,7 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.lock im
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.nodes import nodes
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.objects import prune_objects
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.placement import unreservable
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.prune import named_images
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.releases import Release, Releases
 
 Say = Callable[[str], None]
@@ -485,10 +486,9 @@ class Transaction:
         dropped = releases.drop(wish.keep)
         keep = {name for release in releases.good for name in release.objects()}
         prune_objects(self.swarm, self.fleet, keep, known)
-        kept = {image for release in releases.good for image in release.images.values()}
-        prune_images(
-            self.swarm, {i for release in dropped for i in release.images.values()}, kept | set(wish.keep_images)
-        )
+        if images := {image for release in dropped for image in release.images.values()}:
+            # Other fleets of this Swarm may have been built from the same sources.
+            prune_images(self.swarm, images, named_images(self.swarm, self.fleet) | set(wish.keep_images))
 
     def _result(
         self,

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import time
 from pathlib import Path
@@ -102,6 +103,21 @@ def test_a_failed_deploy_goes_back(world: World) -> None:
     assert raised.value.serving == f"Serving now: release 1 of {OLD} by ada, 1/1 services."
     assert world.applied == [OTHER, DOCUMENT]
     assert world.releases == [(1, records.DEPLOYED), (2, records.RESTORED)]
+
+
+def test_what_goes_with_old_releases_is_of_no_other_fleet(world: World) -> None:
+    mine, shared = "mcp-swarm/time:aaaaaaaaaaaa", "mcp-swarm/time:bbbbbbbbbbbb"
+    for image in (mine, shared):
+        made = world.record(DOCUMENT, records.DEPLOYED)
+        world.swarm.items[f"mcp_release_{made.number}"]["Spec"]["Data"] = base64.b64encode(
+            records.pack(Release(0, DOCUMENT, {"time": image}, {}, OLD, "ada"))
+        ).decode()
+    Releases(world.swarm, "other").begin(Release(0, {"services": {}}, {"time": shared}, {}, OLD, "bob"))
+    world.record(DOCUMENT, records.DEPLOYED)
+    world.swarm.changed.clear()
+    world.transaction.deploy(Wish(copy.deepcopy(OTHER), settle=0, keep=2))
+    assert {"mcp_release_1", "mcp_release_2", mine} <= {*world.swarm.changed}
+    assert shared not in world.swarm.changed
 
 
 def test_going_back_may_fail_too(world: World) -> None:
