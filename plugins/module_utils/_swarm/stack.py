@@ -12,7 +12,6 @@ import re
 import socket
 import tempfile
 import time
-from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import (
@@ -32,7 +31,7 @@ def document(stack: dict[str, Any]) -> str:
     Docker's command line takes ``$`` in a value for a variable of its own environment, and ``$$`` for the character.
     """
     head = "# Written by sophia_ai.mcp_swarm; docker stack deploy -c takes it as it is.\n"
-    return head + json.dumps(_each_text(stack, lambda text: text.replace("$", "$$")), indent=2) + "\n"
+    return head + json.dumps(_replaced(stack, "$", "$$"), indent=2) + "\n"
 
 
 def read(text: str) -> Any:
@@ -41,17 +40,17 @@ def read(text: str) -> Any:
     Raises:
         ValueError: it is not such a text.
     """
-    return _each_text(json.loads(text.partition("\n")[2]), lambda value: value.replace("$$", "$"))
+    return _replaced(json.loads(text.partition("\n")[2]), "$$", "$")
 
 
-def _each_text(value: Any, change: Callable[[str], str]) -> Any:
-    """A document with each text in it changed, but for keys: Docker leaves those alone."""
+def _replaced(value: Any, old: str, new: str) -> Any:
+    """A document with ``new`` for ``old`` in each text, but for keys: Docker leaves those alone."""
     if isinstance(value, str):
-        return change(value)
+        return value.replace(old, new)
     if isinstance(value, dict):
-        return {key: _each_text(item, change) for key, item in value.items()}
+        return {key: _replaced(item, old, new) for key, item in value.items()}
     if isinstance(value, list):
-        return [_each_text(item, change) for item in value]
+        return [_replaced(item, old, new) for item in value]
     return value
 
 
