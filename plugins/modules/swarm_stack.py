@@ -68,6 +68,7 @@ options:
     description:
       - The compose 3.8 document. Needed with O(state=present).
       - Values are taken as they are. A C($) in them is no variable of an environment, and is not doubled.
+      - What services have of C(secrets), C(configs) and C(ports) is in the long form, as mappings.
     type: dict
   stack_file:
     description:

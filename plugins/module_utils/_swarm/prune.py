@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._registry import content_name, parts
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import documents
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import (
     LABEL,
     RECORD,
@@ -142,7 +143,7 @@ def _idle(api: Any, image: dict[str, Any]) -> float:
 
 def _named(releases: list[Release], kind: str) -> set[str]:
     """Networks or volumes that releases name."""
-    return {item.get("name", key) for r in releases for key, item in (r.document.get(kind) or {}).items()}
+    return {name for release in releases for name in documents.names(release.document, kind)}
 
 
 def named_images(swarm: Swarm, fleet: str, gone: Collection[int] = ()) -> set[str]:

@@ -17,6 +17,7 @@ from functools import partial
 from itertools import count
 from typing import Any
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import documents
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import (
     LABEL,
     RECORD,
@@ -82,8 +83,7 @@ class Release:
 
     def objects(self) -> set[str]:
         """Names of the secrets and configs that it needs."""
-        kinds = ("secrets", "configs")
-        return {item["name"] for kind in kinds for item in (self.document.get(kind) or {}).values()}
+        return documents.names(self.document, "secrets") | documents.names(self.document, "configs")
 
     def same_content(self, other: Release) -> bool:
         """Whether both describe the same fleet."""

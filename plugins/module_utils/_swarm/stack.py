@@ -20,6 +20,7 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client 
     SwarmError,
     docker_command,
 )
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.documents import name_of
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.objects import prune_objects
 
 REMOVAL_SECONDS = 120.0
@@ -101,8 +102,8 @@ def missing_objects(swarm: Swarm, document: dict[str, Any]) -> list[str]:
             used = wanted.get(kind) or []
             keys = [item["source"] if isinstance(item, dict) else item for item in used]
             for key in keys:
-                name = entries.get(key, {}).get("name", key)
-                if entries.get(key, {}).get("external") and name not in there:
+                name = name_of(document, kind, key)
+                if (entries.get(key) or {}).get("external") and name not in there:
                     problems.append(f"service {service}: the {kind[:-1]} {name} is not in the Swarm")
     return problems
 
@@ -117,8 +118,8 @@ def taken_ports(swarm: Swarm, stack_name: str, stack: dict[str, Any]) -> list[st
     problems = []
     for name, service in stack["services"].items():
         for port in service.get("ports") or []:
-            published = port["published"]
-            if published in ours:
+            published = int(port.get("published") or 0)
+            if not published or published in ours:  # Swarm chooses one where none is said
                 continue
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

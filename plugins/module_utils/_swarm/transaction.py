@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._services import reserved, service_of, whole
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import board
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import board, documents
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import changes as diff
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import releases as records
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
@@ -145,6 +145,8 @@ class Transaction:
         Raises:
             SwarmError: something that the document names does not exist; nothing was changed.
         """
+        if short := documents.short_forms(wish.document):
+            raise SwarmError("\n".join([*short, "Nothing was changed."]))
         live = self.swarm.services(self.fleet)
         current = releases.current
         document, verification = copy.deepcopy(wish.document), wish.verification
