@@ -5,19 +5,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._progress import ANSWER_SECONDS
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _gate
 from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils._progress import run_with_progress
 
 MODULE = "sophia_ai.mcp_swarm.swarm_stack"
 
 display = Display()
-# What comes after convergence: the gate, the time that new tasks must live, going back, and the gate again.
+# What no option bounds: an engine that is away for a while, images that are looked up, what is removed at the end.
 AFTERWARDS_SECONDS = 900
+
+
+def limit(arguments: Mapping[str, Any]) -> int:
+    """Seconds after which a deploy hangs rather than works, hooks left out.
+
+    At the limit it is killed where it is, before it could go back, and so would be the next one. The limit has to
+    contain every phase at its longest, one after the other.
+    """
+    answer = int(arguments.get("verify_timeout", 60)) + ANSWER_SECONDS
+    # To recover what a dead deploy left, to distribute, to try, to apply and to restore.
+    seconds = 5 * int(arguments.get("timeout", 300))
+    # What is new lives for a while in the trial and in the fleet; the trial, the fleet and what is restored are called.
+    seconds += 2 * int(arguments.get("settle", 25)) + 3 * answer
+    if float(arguments.get("canary", 0) or 0):
+        # The last look at it may begin when its time is over.
+        seconds += int(arguments.get("canary_seconds", 120)) + answer
+    return seconds + int(arguments.get("lock_wait", 60)) + AFTERWARDS_SECONDS
 
 
 class ActionModule(ActionBase):
@@ -37,10 +56,7 @@ class ActionModule(ActionBase):
         deploys = arguments.get("state", "present") == "present" and not self._task.check_mode
         if deploys and (idle := self._idle(arguments, task_vars)):
             return result | idle
-        timeout = 3 * int(arguments.get("timeout", 300)) + int(arguments.get("lock_wait", 60)) + AFTERWARDS_SECONDS
-        if float(arguments.get("canary", 0) or 0):
-            timeout += int(arguments.get("canary_seconds", 120))
-        timeout += hooks_seconds
+        timeout = limit(arguments) + hooks_seconds
         arguments.setdefault("who", _gate.who())
         arguments.setdefault("revision", _gate.revision(inventory_dir))
         plan = (task_vars.get("ansible_facts") or {}).get("fleet_plan")

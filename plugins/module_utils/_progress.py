@@ -13,6 +13,8 @@ from typing import Any
 
 # The controller looks every second.
 SEEN_SECONDS = 15.0
+# The controller asks each server for verify_timeout seconds; so much longer may its answer take.
+ANSWER_SECONDS = 40
 
 
 class Progress:

@@ -93,7 +93,9 @@ releases:
   elements: int
   sample: [1, 2]
 objects:
-  description: Names of secrets and configs that went.
+  description:
+    - Names of secrets and configs that went.
+    - Also of services that gave nodes their images for a deploy that died.
   returned: success
   type: list
   elements: str

@@ -65,7 +65,10 @@ options:
     choices: [present, rollback, absent]
     default: present
   stack:
-    description: The compose 3.8 document. Needed with O(state=present).
+    description:
+      - The compose 3.8 document. Needed with O(state=present).
+      - Values are taken as they are. A C($) in them is no variable of an environment, and is not doubled.
+      - What services have of C(secrets), C(configs) and C(ports) is in the long form, as mappings.
     type: dict
   stack_file:
     description:
@@ -386,8 +389,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._progress import Progress
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import board, hooks, trial
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._progress import ANSWER_SECONDS, Progress
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import board, distribution, hooks, trial
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import NoManager, Swarm, SwarmError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.judging import Terms
@@ -397,9 +400,6 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.transac
     Transaction,
     Wish,
 )
-
-# The controller asks each server for verify_timeout seconds; so much longer may its answer take.
-ANSWER_SECONDS = 40
 
 
 def wish(params: dict[str, Any]) -> Wish:
@@ -471,15 +471,16 @@ def as_plan(plan: Any) -> dict[str, Any]:
 def absent(module: AnsibleModule, swarm: Swarm) -> dict[str, Any]:
     """Remove the fleet."""
     params, fleet = module.params, module.params["name"]
-    there = sorted(swarm.services(fleet))
     if module.check_mode:
+        there = [*sorted(swarm.services(fleet)), *distribution.sweep(swarm, fleet, check=True)]
         return {"changed": bool(there), "removed": there}
     say = Progress(params["progress_file"])
     with acquire(swarm, fleet, params["who"], params["why"] or "teardown", params["lock_wait"], say):
         records = {item["Spec"]["Name"] for item in swarm.records(fleet, "lock")}
         trial.sweep(swarm, fleet)
         board.take_down(swarm, fleet, whatever=True)
-        gone = [name for name in stacks.remove(swarm, fleet, params["volumes"]) if name not in records]
+        gone = distribution.sweep(swarm, fleet)
+        gone += [name for name in stacks.remove(swarm, fleet, params["volumes"]) if name not in records]
     return {"changed": bool(gone), "removed": gone}
 
 

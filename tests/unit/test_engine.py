@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from gpu_machine import FIRST, SECOND, GpuMachine
 
@@ -82,6 +83,37 @@ def test_slots_of_a_gpu(tmp_path: Path, gpu_machine: GpuMachine, sources: None) 
 def test_without_gpus_nothing_is_asked_of_nvidia(tmp_path: Path, sources: None) -> None:
     daemon = written("engine.yml", tmp_path)
     assert not {"default-runtime", "runtimes", "node-generic-resources", "icc"} & set(daemon)
+
+
+# A manager that serves, whatever module it is told to run.
+ANSWERS = """#!/bin/sh
+echo '{"changed": false, "state": "active", "serves": true, "manager": true, "node_id": "b", "nodes": [], "problem": ""}'
+"""
+
+
+@pytest.mark.parametrize(("upgraded", "asked"), [("worker", "second"), ("first", "second"), ("second", "third")])
+def test_a_manager_that_answers_empties_each_node(tmp_path: Path, upgraded: str, asked: str) -> None:
+    """Which of them is dead does not matter; of those that live it is not the one whose engine is about to restart."""
+    (tmp_path / "python").write_text(ANSWERS, "utf-8")
+    (tmp_path / "python").chmod(0o755)
+    lives = {"ansible_connection": "local", "ansible_python_interpreter": str(tmp_path / "python")}
+    dead = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_ssh_common_args": "-o ConnectTimeout=1"}
+    first = lives if upgraded == "first" else dead
+    groups = {
+        "mcp_managers": {"hosts": {"first": first, "second": lives, "third": lives}},
+        "mcp_nodes": {"children": {"mcp_managers": {}}, "hosts": {"worker": lives}},
+    }
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups}}), "utf-8")
+    engine = next(p for p in yaml.safe_load((ROOT / "playbooks" / "engine.yml").read_text("utf-8")) if p["name"] == "Engine")
+    del engine["roles"]
+    plan = {"name": "Plan", "ansible.builtin.set_fact": {"fleet_plan": {"fleet": "mcp"}, "cacheable": True}}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([engine | {"pre_tasks": [plan, *engine["pre_tasks"]]}]), "utf-8")
+    command = [str(Path(sys.executable).parent / "ansible-playbook"), str(tmp_path / "play.yml"), "-i", str(tmp_path / "hosts.yml")]
+    command += ["--limit", upgraded, "-e", json.dumps({"ansible_become": False, "engine_drain": True})]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "ANSIBLE_NOCOLOR": "1"}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for task in ("Empty the node", "Take it back"):
+        assert f"changed: [{upgraded} -> {asked}" in done.stdout.partition(f"TASK [{task}]")[2].partition("TASK [")[0], done.stdout
 
 
 def toolkit(directory: Path, **variables: Any) -> tuple[int, str]:

@@ -241,7 +241,13 @@ SERVER: Mapping[str, Key] = {
         item=Key("str"),
         default={},
     ),
-    "env": Key("map", "Environment variables.", key_pattern=ENV_NAME, item=Key("str"), default={}),
+    "env": Key(
+        "map",
+        "Environment variables. Values are taken as they are, $ too.",
+        key_pattern=ENV_NAME,
+        item=Key("str"),
+        default={},
+    ),
     "resources": Key(
         "object",
         "Limits of each replica.",

@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._services import on_gpus
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import LABEL, SwarmError
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.documents import name_of
 
 WORDS = {
     "image": "image",
@@ -57,7 +58,8 @@ def settings(document: dict[str, Any] | None, name: str) -> dict[str, str]:
     service = copy.deepcopy(service)
     for kind in ("secrets", "configs"):
         for item in service.get(kind) or []:
-            item["object"] = (document.get(kind) or {}).get(item["source"], {}).get("name", item["source"])
+            if isinstance(item, dict):  # a fleet that ran without a record may have short forms
+                item["object"] = name_of(document, kind, item["source"])
     return _flat(service)
 
 
@@ -182,7 +184,8 @@ def only(current: dict[str, Any], wanted: dict[str, Any], names: Sequence[str]) 
                 entry = wanted[kind][item["source"]]
                 there = document.setdefault(kind, {}).setdefault(item["source"], entry)
                 if there != entry:  # others still use the object that was current
-                    item["source"] = f"{item['source']}.{entry['name'].rpartition('_')[2]}"
+                    item.setdefault("target", item["source"])
+                    item["source"] += f".{name_of(wanted, kind, item['source']).rpartition('_')[2]}"
                     document[kind][item["source"]] = entry
         document["services"][name] = service
         for kind in ("networks", "volumes"):

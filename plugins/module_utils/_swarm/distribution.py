@@ -185,13 +185,21 @@ def distribute(
         raise SwarmError("\n".join([*wrong, "Nothing was changed."]))
 
 
-def sweep(swarm: Swarm, fleet: str) -> None:
-    """Remove what a deploy that died left of this."""
-    for service in patiently(lambda: swarm.api.services(filters={"label": f"{PULLING}={fleet}"})):
-        swarm.api.remove_service(service["ID"])
-    for kind in ("secrets", "configs"):
-        for item in getattr(swarm.api, kind)(filters={"label": f"{PULLING}={fleet}"}):
-            getattr(swarm.api, f"remove_{kind[:-1]}")(item["ID"])
+def sweep(swarm: Swarm, fleet: str, check: bool = False) -> list[str]:
+    """Remove what a deploy that died left of this, a secret with registries' credentials too; returns names.
+
+    Args:
+        swarm: the manager.
+        fleet: whose. The caller holds its lock, or what goes may be of a deploy that lives.
+        check: whether only to tell.
+    """
+    mine, gone = {"label": f"{PULLING}={fleet}"}, []
+    for kind in ("services", "secrets", "configs"):  # objects go after what uses them
+        for item in patiently(partial(getattr(swarm.api, kind), filters=mine)):
+            if not check:
+                getattr(swarm.api, f"remove_{kind[:-1]}")(item["ID"])
+            gone.append(str(item["Spec"]["Name"]))
+    return gone
 
 
 def _start(

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._registry import content_name, parts
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import distribution, documents, lock
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import (
     LABEL,
     RECORD,
@@ -38,7 +39,7 @@ class Pruned:
 
     Attributes:
         releases: numbers of records.
-        objects: names of secrets and configs.
+        objects: names of secrets and configs, and of services that gave nodes images for a deploy that died.
         networks, images: names.
         volumes: those of the fleet that no kept release names; they stay.
         kept_images: what must stay on other nodes too.
@@ -79,13 +80,22 @@ def prune(swarm: Swarm, fleet: str, keep: int, keep_images: Iterable[str], secon
     numbers = {release.number for release in gone}
     stay = [release for release in releases.good if release.number not in numbers]
     found = Pruned(sorted(numbers))
-    found.objects = prune_objects(swarm, fleet, {n for r in stay for n in r.objects()}, known, seconds, check)
+    # In check mode nobody holds the lock: what gives nodes their images may be of a deploy that lives.
+    left = [] if check and _deploys(swarm, fleet) else distribution.sweep(swarm, fleet, check)
+    named = {name for release in stay for name in release.objects()}
+    found.objects = left + [n for n in prune_objects(swarm, fleet, named, known, seconds, check) if n not in left]
     if stay:  # before the first deploy nothing says what networks and volumes are for
         found.networks = _networks(swarm, fleet, _named(stay, "networks"), seconds, check)
         found.volumes = sorted(_volumes(swarm, fleet) - _named(stay, "volumes"))
-    found.kept_images = sorted((_named_images(swarm, fleet, numbers) | set(keep_images)) - {""})
+    found.kept_images = sorted((named_images(swarm, fleet, numbers) | set(keep_images)) - {""})
     found.images = prune_node(swarm.api, found.kept_images, seconds, check)
     return found
+
+
+def _deploys(swarm: Swarm, fleet: str) -> bool:
+    """Whether somebody holds the fleet's lock who is not known to be dead."""
+    there = lock.read(swarm, fleet)
+    return bool(there and not there[0].dead(swarm.node_id))
 
 
 def prune_node(api: Any, kept: Iterable[str], seconds: float, check: bool) -> list[str]:
@@ -142,10 +152,10 @@ def _idle(api: Any, image: dict[str, Any]) -> float:
 
 def _named(releases: list[Release], kind: str) -> set[str]:
     """Networks or volumes that releases name."""
-    return {item.get("name", key) for r in releases for key, item in (r.document.get(kind) or {}).items()}
+    return {name for release in releases for name in documents.names(release.document, kind)}
 
 
-def _named_images(swarm: Swarm, fleet: str, gone: set[int]) -> set[str]:
+def named_images(swarm: Swarm, fleet: str, gone: Collection[int] = ()) -> set[str]:
     """Images that any fleet's releases or services name, but for the releases of this one that are gone."""
     named = set()
     for item in patiently(lambda: swarm.api.configs(filters={"label": f"{RECORD}=release"})):

@@ -14,8 +14,10 @@ import json
 import zlib
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Any
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import documents
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import (
     LABEL,
     RECORD,
@@ -81,8 +83,7 @@ class Release:
 
     def objects(self) -> set[str]:
         """Names of the secrets and configs that it needs."""
-        kinds = ("secrets", "configs")
-        return {item["name"] for kind in kinds for item in (self.document.get(kind) or {}).values()}
+        return documents.names(self.document, "secrets") | documents.names(self.document, "configs")
 
     def same_content(self, other: Release) -> bool:
         """Whether both describe the same fleet."""
@@ -198,14 +199,30 @@ class Releases:
         """Write a record before anything changes; its number is the next free one."""
         data = pack(release)
         release.number = max(self._items, default=0) + 1
-
-        def make() -> bool:
-            return self._swarm.create_config(self._name(release), data, _labels(self._fleet, release))
-
-        while not patiently(make):
+        while not self._make(release, data):
             release.number += 1
         self._load()
         return self._again(release.number)
+
+    def _make(self, release: Release, data: bytes) -> bool:
+        """Make a record; False where another deploy's has its number."""
+        name, labels = self._name(release), _labels(self._fleet, release)
+        tries = count()
+
+        def make() -> bool:
+            again = next(tries) > 0
+            if self._swarm.create_config(name, data, labels):
+                return True
+            # The answer to an earlier attempt of ours may have been lost with the engine. A second record would leave
+            # the first as one of a deploy that died.
+            return again and any(
+                item["Spec"]["Name"] == name
+                and item["Spec"]["Labels"] == labels
+                and base64.b64decode(item["Spec"]["Data"]) == data
+                for item in self._swarm.records(self._fleet, "release")
+            )
+
+        return patiently(make)
 
     def finish(self, release: Release) -> None:
         """Write what became of it.

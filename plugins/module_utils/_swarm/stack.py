@@ -20,15 +20,39 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client 
     SwarmError,
     docker_command,
 )
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.documents import name_of
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.objects import prune_objects
 
 REMOVAL_SECONDS = 120.0
 
 
 def document(stack: dict[str, Any]) -> str:
-    """The stack file's text. JSON is YAML, and PyYAML need not be on the node."""
+    """The stack file's text. JSON is YAML, and PyYAML need not be on the node.
+
+    Docker's command line takes ``$`` in a value for a variable of its own environment, and ``$$`` for the character.
+    """
     head = "# Written by sophia_ai.mcp_swarm; docker stack deploy -c takes it as it is.\n"
-    return head + json.dumps(stack, indent=2) + "\n"
+    return head + json.dumps(_replaced(stack, "$", "$$"), indent=2) + "\n"
+
+
+def read(text: str) -> Any:
+    """What a stack file's text describes: the inverse of ``document``.
+
+    Raises:
+        ValueError: it is not such a text.
+    """
+    return _replaced(json.loads(text.partition("\n")[2]), "$$", "$")
+
+
+def _replaced(value: Any, old: str, new: str) -> Any:
+    """A document with ``new`` for ``old`` in each text, but for keys: Docker leaves those alone."""
+    if isinstance(value, str):
+        return value.replace(old, new)
+    if isinstance(value, dict):
+        return {key: _replaced(item, old, new) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item, old, new) for item in value]
+    return value
 
 
 def same_file(path: str, text: str) -> bool:
@@ -78,8 +102,8 @@ def missing_objects(swarm: Swarm, document: dict[str, Any]) -> list[str]:
             used = wanted.get(kind) or []
             keys = [item["source"] if isinstance(item, dict) else item for item in used]
             for key in keys:
-                name = entries.get(key, {}).get("name", key)
-                if entries.get(key, {}).get("external") and name not in there:
+                name = name_of(document, kind, key)
+                if (entries.get(key) or {}).get("external") and name not in there:
                     problems.append(f"service {service}: the {kind[:-1]} {name} is not in the Swarm")
     return problems
 
@@ -94,8 +118,8 @@ def taken_ports(swarm: Swarm, stack_name: str, stack: dict[str, Any]) -> list[st
     problems = []
     for name, service in stack["services"].items():
         for port in service.get("ports") or []:
-            published = port["published"]
-            if published in ours:
+            published = int(port.get("published") or 0)
+            if not published or published in ours:  # Swarm chooses one where none is said
                 continue
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

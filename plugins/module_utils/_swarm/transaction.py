@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._services import reserved, service_of, whole
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import board
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import board, documents
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import changes as diff
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import releases as records
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
@@ -30,6 +29,7 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.lock im
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.nodes import nodes
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.objects import prune_objects
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.placement import unreservable
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.prune import named_images
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.releases import Release, Releases
 
 Say = Callable[[str], None]
@@ -145,6 +145,8 @@ class Transaction:
         Raises:
             SwarmError: something that the document names does not exist; nothing was changed.
         """
+        if short := documents.short_forms(wish.document):
+            raise SwarmError("\n".join([*short, "Nothing was changed."]))
         live = self.swarm.services(self.fleet)
         current = releases.current
         document, verification = copy.deepcopy(wish.document), wish.verification
@@ -450,7 +452,7 @@ class Transaction:
         if releases.current or not live:
             return
         try:
-            document = json.loads(Path(self.stack_file).read_text("utf-8").partition("\n")[2])
+            document = stacks.read(Path(self.stack_file).read_text("utf-8"))
         except (OSError, ValueError):
             return
         if {f"{self.fleet}_{name}" for name in document.get("services", {})} != set(live):
@@ -486,10 +488,9 @@ class Transaction:
         dropped = releases.drop(wish.keep)
         keep = {name for release in releases.good for name in release.objects()}
         prune_objects(self.swarm, self.fleet, keep, known)
-        kept = {image for release in releases.good for image in release.images.values()}
-        prune_images(
-            self.swarm, {i for release in dropped for i in release.images.values()}, kept | set(wish.keep_images)
-        )
+        if images := {image for release in dropped for image in release.images.values()}:
+            # Other fleets of this Swarm may have been built from the same sources.
+            prune_images(self.swarm, images, named_images(self.swarm, self.fleet) | set(wish.keep_images))
 
     def _result(
         self,

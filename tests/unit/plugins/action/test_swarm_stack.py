@@ -68,6 +68,25 @@ def test_only_a_deploy_looks_first(detached: list[Any], arguments: dict[str, Any
     assert action.ran == [] and len(detached) == 1
 
 
+LONG = {"timeout": 1000, "settle": 100, "verify_timeout": 200, "lock_wait": 30}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "phases"),
+    [
+        (LONG, 5 * 1000 + 2 * 100 + 3 * (200 + 40) + 30),
+        # A share of the calls has its time, and a last look.
+        ({**LONG, "canary": 10, "canary_seconds": 3600}, 5 * 1000 + 2 * 100 + 4 * (200 + 40) + 30 + 3600),
+        ({**LONG, "hooks": {"on_rollback": [{"command": ["x"], "seconds": 500}]}}, 5 * 1000 + 2 * 100 + 3 * 240 + 30 + 500),
+    ],
+)
+def test_no_phase_is_cut_short(detached: list[Any], arguments: dict[str, Any], phases: int) -> None:
+    """A deploy that is killed at its limit restores nothing, so the limit contains each phase at its longest."""
+    Action([{"due": True}], name="mcp", **arguments).run(task_vars={})
+    ((dummy, options),) = detached
+    assert options["timeout"] == phases + swarm_stack.AFTERWARDS_SECONDS
+
+
 def test_a_module_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     action: Any = Action([{"results_file": "/r"}], name="mcp")
     action._connection = SimpleNamespace(_shell=SimpleNamespace(join_path=lambda *parts: "/".join(parts), tmpdir="/t"))

@@ -48,7 +48,7 @@ class Double:
         if stack:
             return {name: service for name, service in self.live.items() if name.startswith(f"{stack}_")}
         prefix = (filters or {}).get("name", "")
-        return [service for service in self.live.values() if service["Spec"]["Name"].startswith(prefix)]
+        return _labelled([s for s in self.live.values() if s["Spec"]["Name"].startswith(prefix)], filters)
 
     def images(self, filters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
         return [] if filters and "reference" in filters else list(self.tagged.values())
@@ -56,8 +56,8 @@ class Double:
     def containers(self, **dummy: Any) -> list[dict[str, Any]]:
         return []
 
-    def secrets(self) -> list[dict[str, Any]]:
-        return self.there["secrets"]
+    def secrets(self, filters: dict[str, str] | None = None) -> list[dict[str, Any]]:
+        return _labelled(self.there["secrets"], filters)
 
     def networks(self, **dummy: Any) -> list[dict[str, Any]]:
         return self.there["networks"]
@@ -66,11 +66,7 @@ class Double:
         return {"Volumes": [{"Name": "mcp_old_data"}, {"Name": "mcp_time_data"}]}
 
     def configs(self, filters: dict[str, str] | None = None) -> list[dict[str, Any]]:
-        found = [*self.there["configs"], *self.items.values()]
-        if not filters:
-            return found
-        key, dummy, value = filters["label"].partition("=")
-        return [item for item in found if item["Spec"]["Labels"].get(key) == value]
+        return _labelled([*self.there["configs"], *self.items.values()], filters)
 
     def records(self, fleet: str, kind: str) -> list[dict[str, Any]]:
         wanted = {RECORD: kind, f"{LABEL}.fleet": fleet}
@@ -120,3 +116,11 @@ class Double:
     def remove_service(self, name: str) -> None:
         self.changed.append(name)
         self.live.pop(name)
+
+
+def _labelled(items: list[dict[str, Any]], filters: dict[str, str] | None) -> list[dict[str, Any]]:
+    """Those with the label that is asked for, if any."""
+    if "label" not in (filters or {}):
+        return items
+    key, dummy, value = (filters or {})["label"].partition("=")
+    return [item for item in items if (item["Spec"].get("Labels") or {}).get(key) == value]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -119,6 +120,17 @@ def test_the_stack_file_is_yaml_and_json() -> None:
 
     document = {"version": "3.8", "services": {"a": {"image": "x", "environment": {"A": "yes: no"}}}}
     assert yaml.safe_load(stacks.document(document)) == document
+
+
+@pytest.mark.parametrize(
+    ("value", "written"), [("pa$word", "pa$$word"), ("${HOME}", "$${HOME}"), ("a$$b$", "a$$$$b$$"), ("5 €", "5 €")]
+)
+def test_what_looks_like_a_variable_is_none(value: str, written: str) -> None:
+    """docker stack deploy replaces variables in values, not in keys."""
+    document = {"services": {"a": {"environment": {"A$B": value}, "command": ["run", value], "replicas": 1}}}
+    (service,) = json.loads(stacks.document(document).partition("\n")[2])["services"].values()
+    assert service == {"environment": {"A$B": written}, "command": ["run", written], "replicas": 1}
+    assert stacks.read(stacks.document(document)) == document
 
 
 def test_an_update_that_went_back_points_at_the_task_that_made_it_so() -> None:

@@ -127,7 +127,7 @@ class Engine:
         return self.items
 
     def services(self, **dummy: Any) -> list[dict[str, Any]]:
-        return [{"ID": identity} for identity in self.made]
+        return [{"ID": identity, "Spec": spec} for identity, spec in self.made.items()]
 
     def secrets(self, **dummy: Any) -> list[dict[str, Any]]:
         return []

@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
+import base64
 import copy
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import client, convergence, hooks
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import client, convergence, hooks, prune
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import lock as locks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import releases as records
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import stack as stacks
@@ -42,7 +42,7 @@ class World:
         self.transaction = Transaction(swarm, "mcp", str(directory / "stack.yml"), self.said.append, None)
 
     def apply(self, dummy: str, path: str, docker_config: str) -> None:
-        self.applied.append(json.loads(Path(path).read_text("utf-8").partition("\n")[2]))
+        self.applied.append(stacks.read(Path(path).read_text("utf-8")))
 
     def watch(self, *dummy: Any) -> tuple[dict[str, float], list[str]]:
         return {}, self.failures.pop(0) if self.failures else []
@@ -103,6 +103,71 @@ def test_a_failed_deploy_goes_back(world: World) -> None:
     assert raised.value.serving == f"Serving now: release 1 of {OLD} by ada, 1/1 services."
     assert world.applied == [OTHER, DOCUMENT]
     assert world.releases == [(1, records.DEPLOYED), (2, records.RESTORED)]
+
+
+OWN = {
+    "services": {"time": {"image": IMAGE, "secrets": [{"source": "pw"}], "ports": [{"target": 80}], "networks": ["net"]}},
+    "secrets": {"pw": {"external": True}},
+    "networks": {"net": {"external": True}, "other": None},
+    "volumes": {"mcp_old_data": None},
+}
+
+
+def test_names_are_their_keys_where_none_is_given(world: World) -> None:
+    """As in any compose document; ours name each object."""
+    for name in ("pw", "pw_2"):
+        world.swarm.there["secrets"].append({"ID": name, "CreatedAt": OLD, "Spec": {"Name": name, "Labels": {}}})
+    world.swarm.there["networks"].append({"Id": "net", "Name": "net", "Created": OLD})
+    assert world.deploy(OWN)["release"] == 1
+    changed = copy.deepcopy(OWN)
+    changed["secrets"]["pw"]["name"] = "pw_2"
+    done = world.transaction.deploy(Wish(changed, settle=0, only=["time"]))
+    assert done["differences"] == ["mcp_time: secrets"]
+    assert world.applied[-1]["services"]["time"]["secrets"] == [{"source": "pw.2", "target": "pw"}]
+    assert [release.objects() for release in Releases(world.swarm, "mcp").all] == [{"pw"}, {"pw", "pw_2"}]
+    assert prune.prune(world.swarm, "mcp", 2, [], 0, check=True).volumes == ["mcp_time_data"]
+
+
+def test_short_forms_are_refused_all_at_once(world: World) -> None:
+    short = copy.deepcopy(OWN)
+    ports = ["80:80", "53:53/udp", 443, "127.0.0.1:81:81", {"target": 82, "published": 82}]
+    short["services"] |= {"web": {"image": IMAGE, "ports": ports}, "time": {"image": IMAGE, "secrets": ["pw"]}}
+    with pytest.raises(SwarmError) as raised:
+        world.deploy(short)
+    assert str(raised.value).splitlines() == [
+        'service time: secrets: "pw": write it in the long form: {source: pw}',
+        'service web: ports: "80:80": write it in the long form: {target: 80, published: 80}',
+        'service web: ports: "53:53/udp": write it in the long form: {target: 53, published: 53, protocol: udp}',
+        "service web: ports: 443: write it in the long form: {target: 443}",
+        'service web: ports: "127.0.0.1:81:81": write it in the long form:'
+        " {target: <of the container>, published: <of the host>}",
+        "Nothing was changed.",
+    ]
+    assert (world.applied, world.releases) == ([], [])
+
+
+def test_a_fleet_without_a_record_may_have_them(world: World) -> None:
+    short = copy.deepcopy(OWN)
+    short["services"]["time"] |= {"secrets": ["pw"], "ports": ["80:80"]}
+    stacks.write_file(world.transaction.stack_file, stacks.document(short))
+    world.swarm.there["secrets"].append({"ID": "pw", "CreatedAt": OLD, "Spec": {"Name": "pw", "Labels": {}}})
+    world.swarm.there["networks"].append({"Id": "net", "Name": "net", "Created": OLD})
+    assert world.deploy(OWN)["release"] == 2
+
+
+def test_what_goes_with_old_releases_is_of_no_other_fleet(world: World) -> None:
+    mine, shared = "mcp-swarm/time:aaaaaaaaaaaa", "mcp-swarm/time:bbbbbbbbbbbb"
+    for image in (mine, shared):
+        made = world.record(DOCUMENT, records.DEPLOYED)
+        world.swarm.items[f"mcp_release_{made.number}"]["Spec"]["Data"] = base64.b64encode(
+            records.pack(Release(0, DOCUMENT, {"time": image}, {}, OLD, "ada"))
+        ).decode()
+    Releases(world.swarm, "other").begin(Release(0, {"services": {}}, {"time": shared}, {}, OLD, "bob"))
+    world.record(DOCUMENT, records.DEPLOYED)
+    world.swarm.changed.clear()
+    world.transaction.deploy(Wish(copy.deepcopy(OTHER), settle=0, keep=2))
+    assert {"mcp_release_1", "mcp_release_2", mine} <= {*world.swarm.changed}
+    assert shared not in world.swarm.changed
 
 
 def test_going_back_may_fail_too(world: World) -> None:
@@ -279,6 +344,15 @@ def test_a_fleet_from_before_there_were_records_becomes_a_release(world: World) 
     with pytest.raises(DeployFailed, match="Serving now: release 1 of"):
         world.deploy(OTHER)
     assert world.applied == [OTHER, DOCUMENT]
+
+
+def test_such_a_fleet_s_values_are_plain_in_its_release(world: World) -> None:
+    document = copy.deepcopy(OTHER)
+    document["services"]["time"]["environment"] = {"X": "pa$word"}
+    stacks.write_file(world.transaction.stack_file, stacks.document(document))
+    assert not world.deploy(document)["changed"]
+    (adopted,) = Releases(world.swarm, "mcp").all
+    assert adopted.document == document
 
 
 @pytest.mark.parametrize("text", ["no JSON", stacks.document({"services": {"another": {"image": IMAGE}}})])

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import distribution, lock
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import releases as records
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import SwarmError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.prune import prune, prune_node
@@ -102,6 +103,36 @@ def test_another_fleet_s_releases_keep_their_images(swarm: Any) -> None:
     swarm.items["other_release_1"]["Spec"]["Labels"]["ai.sophia.mcp.outcome"] = records.DEPLOYED
     swarm.tagged[image] = built(image)
     assert prune(swarm, "mcp", 2, [], 0, check=False).images == []
+
+
+def pulling(swarm: Any) -> list[str]:
+    """What gave nodes their images for a deploy whose manager died; names, what uses others first."""
+    labels = {**FLEET, distribution.PULLING: "mcp"}
+    used = {"ContainerSpec": {"Secrets": [{"SecretID": "mcp_pull_1"}], "Configs": [{"ConfigID": "mcp_pull_1_agent"}]}}
+    job = {"Name": "mcp_pull_1_0", "Labels": labels, "TaskTemplate": used}
+    swarm.live["mcp_pull_1_0"] = {"ID": "mcp_pull_1_0", "Spec": job}
+    swarm.there["secrets"].append(secret("mcp_pull_1", labels))
+    swarm.there["configs"].append(secret("mcp_pull_1_agent", labels))
+    return ["mcp_pull_1_0", "mcp_pull_1", "mcp_pull_1_agent"]
+
+
+def test_credentials_that_a_dead_deploy_left_go(swarm: Any) -> None:
+    deployed(swarm, "aaaaaaaaaaaa")
+    left = pulling(swarm)
+    swarm.changed.clear()
+    assert prune(swarm, "mcp", 2, [], HOUR, check=True).objects == left
+    assert swarm.changed == []
+    assert prune(swarm, "mcp", 2, [], HOUR, check=False).objects[:3] == left
+    assert swarm.changed[:3] == left
+
+
+def test_those_of_one_that_lives_are_not_told_as_left(swarm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    deployed(swarm, "aaaaaaaaaaaa")
+    left = pulling(swarm)
+    lock.acquire(swarm, "mcp", "ada", "deploy", 0, print)
+    assert prune(swarm, "mcp", 2, [], HOUR, check=True).objects == []
+    monkeypatch.setattr(lock, "_born", lambda dummy: "its process has ended")
+    assert prune(swarm, "mcp", 2, [], HOUR, check=True).objects == left
 
 
 def test_before_the_first_deploy_networks_stay(swarm: Any) -> None:

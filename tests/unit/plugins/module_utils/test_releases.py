@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import client
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import lock as locks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import releases as records
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import RECORD, SwarmError
@@ -55,9 +56,9 @@ class Configs:
         return [item for item in self.items.values() if item["Spec"]["Labels"][RECORD] == kind]
 
 
-def release(image: str = "a:1", **keys: Any) -> Release:
+def release(image: str = "a:1", number: int = 0, **keys: Any) -> Release:
     return Release(
-        0, {"services": {"a": {"image": image}}}, {"a": image}, {}, "2026-01-01T00:00:00Z", "ada", **keys
+        number, {"services": {"a": {"image": image}}}, {"a": image}, {}, "2026-01-01T00:00:00Z", "ada", **keys
     )
 
 
@@ -129,6 +130,28 @@ def test_two_deploys_get_two_numbers() -> None:
     swarm: Any = Configs()
     one, other = Releases(swarm, "f"), Releases(swarm, "f")
     assert [one.begin(release()).number, other.begin(release()).number] == [1, 2]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_record_whose_answer_was_lost_is_not_made_again(monkeypatch: pytest.MonkeyPatch, first: bool) -> None:
+    """Else the first stays one of a deploy that died, and the next deploy restores what serves."""
+    swarm: Any = Configs()
+    real, lost = swarm.create_config, [ConnectionError("reset")]
+
+    def create(*given: Any) -> bool:
+        made = real(*given)
+        if lost:
+            raise lost.pop()
+        return bool(made)
+
+    monkeypatch.setattr(swarm, "create_config", create)
+    monkeypatch.setattr(client.time, "sleep", lambda dummy: None)
+    mine = Releases(swarm, "f")
+    if not first:  # meanwhile another deploy took the number
+        real("f_release_1", records.pack(release("b:1")), records._labels("f", release("b:1", number=1)))
+    made = mine.begin(release())
+    assert made.number == (1 if first else 2)
+    assert len(Releases(swarm, "f").all) == made.number
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import distribution
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import NoManager, SwarmError
 from ansible_collections.sophia_ai.mcp_swarm.plugins.modules import swarm_lock, swarm_prune, swarm_stack
 from ansible_collections.sophia_ai.mcp_swarm.tests.unit.plugins.module_utils.swarm_double import Double
@@ -88,6 +89,25 @@ def test_check_mode_of_pruning_takes_no_lock(monkeypatch: pytest.MonkeyPatch) ->
     assert (told["changed"], told["images"], swarm.changed) == (True, [old], [])
     assert run(swarm_prune, monkeypatch, lambda: swarm, name="mcp", keep_images=[]) == told
     assert swarm.changed == ["mcp_lock", old, "mcp_lock"]
+
+
+def test_a_fleet_that_goes_takes_along_what_a_dead_deploy_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What gave nodes their images is no part of the stack, and its secret has the credentials of registries."""
+    swarm: Any = Double()
+    swarm.live.clear()
+    labels = {"ai.sophia.mcp.fleet": "mcp", distribution.PULLING: "mcp"}
+    used = {"ContainerSpec": {"Secrets": [{"SecretID": "mcp_pull_1"}]}}
+    swarm.live["mcp_pull_1_0"] = {"ID": "mcp_pull_1_0", "Spec": {"Name": "mcp_pull_1_0", "Labels": labels, "TaskTemplate": used}}
+    swarm.there["secrets"].append({"ID": "mcp_pull_1", "CreatedAt": "", "Spec": {"Name": "mcp_pull_1", "Labels": labels}})
+    # Its name alone makes the double count it to the stack.
+    monkeypatch.setattr(swarm, "services", lambda stack=None, filters=None: {} if stack else list(swarm.live.values()))
+    monkeypatch.setattr(swarm_stack.board, "take_down", lambda *dummy, **options: None)
+    left = ["mcp_pull_1_0", "mcp_pull_1"]
+    told = run(swarm_stack, monkeypatch, lambda: swarm, check=True, name="mcp", state="absent")
+    assert (told, swarm.changed) == ({"changed": True, "removed": left}, [])
+    done = run(swarm_stack, monkeypatch, lambda: swarm, name="mcp", state="absent")
+    assert done["removed"][:2] == left
+    assert [name for name in swarm.changed if name.startswith("mcp_pull")][:2] == left
 
 
 def test_errors_of_the_swarm_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
