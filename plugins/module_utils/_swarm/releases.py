@@ -43,6 +43,7 @@ class Release:
         outcome: running, deployed, restored (it failed and the one before serves again), failed (that too), abandoned.
         finished, seconds, message: when and after how long it ended, and what it said.
         services: service to the digest of its specification as it ran: what drift is measured against.
+        strangers: services that ran before any release did, where this is a first one. They are not its own to remove.
     """
 
     number: int
@@ -59,6 +60,7 @@ class Release:
     seconds: float = 0.0
     message: str = ""
     services: dict[str, str] = field(default_factory=dict)
+    strangers: list[str] = field(default_factory=list)
 
     def summary(self) -> dict[str, Any]:
         """What lists show: everything but the documents."""
@@ -89,7 +91,7 @@ class Release:
         return self.document == other.document
 
 
-CONTENT = ("document", "images", "verification", "started", "who", "why", "revision", "catalogue")
+CONTENT = ("document", "images", "verification", "started", "who", "why", "revision", "catalogue", "strangers")
 RESULT = ("finished", "seconds", "message", "services")
 
 

@@ -12,6 +12,7 @@ import re
 import socket
 import tempfile
 import time
+from collections.abc import Collection
 from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import (
@@ -23,6 +24,8 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.objects import prune_objects
 
 REMOVAL_SECONDS = 120.0
+# The engine's own label of a container, with the name of the service that it is of.
+SERVICE = "com.docker.swarm.service.name"
 
 
 def document(stack: dict[str, Any]) -> str:
@@ -128,17 +131,23 @@ def apply(stack_name: str, path: str, docker_config: str = "") -> None:
         raise SwarmError(f"the engine refused the stack file {path}: {' '.join(wrong)}; what ran before still runs")
 
 
-def remove_services(swarm: Swarm, fleet: str) -> list[str]:
-    """Remove the fleet's services and wait until their containers are gone; returns their names.
+def remove_services(swarm: Swarm, fleet: str, kept: Collection[str] = ()) -> list[str]:
+    """Remove the fleet's services but for those that are kept, and wait until the containers of the others are gone.
+
+    Returns the names of what was removed.
 
     Raises:
         SwarmError: something did not go within two minutes.
     """
-    gone = sorted(swarm.services(fleet))
+    gone = sorted(set(swarm.services(fleet)) - set(kept))
     for name in gone:
         swarm.api.remove_service(name)
-    containers = {"label": f"com.docker.stack.namespace={fleet}"}
-    _until(lambda: not swarm.api.containers(all=True, filters=containers), "containers of the fleet")
+
+    def left() -> list[dict[str, Any]]:
+        found = swarm.api.containers(all=True, filters={"label": f"com.docker.stack.namespace={fleet}"})
+        return [item for item in found if (item.get("Labels") or {}).get(SERVICE) not in kept]
+
+    _until(lambda: not left(), "containers of the fleet")
     return gone
 
 

@@ -265,6 +265,8 @@ class Transaction:
         start = time.monotonic()
         before = releases.current
         self._distribute(plan, before, wish, lock)
+        if before is None:
+            plan.release.strangers = self._strangers(releases)
         release = releases.begin(plan.release)
         touched = {change.service for change in plan.changes}
         self.hooks.facts |= {"MCP_RELEASE": str(release.number), "MCP_CHANGED": " ".join(sorted(touched))}
@@ -295,12 +297,13 @@ class Transaction:
             if applied:
                 msg = "The fleet did not come up; services that ran before go on serving."
                 self.hooks.run("on_rollback")
-                release.outcome, serving = self._restore(before, wish, lock)
+                release.outcome, serving = self._restore(before, release, wish, lock)
             else:
                 msg = "The new version did not pass its trial; nothing of what serves was touched."
                 if isinstance(error, HookFailed):
                     msg = "A hook stopped the deploy; nothing of what serves was touched."
-                release.outcome, serving = records.RESTORED, f"Serving now: {before or 'nothing'}, untouched."
+                what = before or ", ".join(release.strangers) or "nothing"
+                release.outcome, serving = records.RESTORED, f"Serving now: {what}, untouched."
             release.message = "\n".join(reports)[:4000]
             self._end(releases, release, start)
             self._prune(releases, wish)
@@ -394,15 +397,10 @@ class Transaction:
         if problem := self.ask(release.verification)["problem"]:
             raise NotUp([problem])
 
-    def _restore(self, before: Release | None, wish: Wish, lock: Lock) -> tuple[str, str]:
+    def _restore(self, before: Release | None, failed: Release, wish: Wish, lock: Lock) -> tuple[str, str]:
         """The release before, as a whole; returns the failed release's outcome and what serves now."""
         if before is None:
-            gone = stacks.remove_services(self.swarm, self.fleet)
-            self.say(f"removed {len(gone)} services: nothing ran before")
-            return (
-                records.RESTORED,
-                "Serving now: nothing. No release ran before, so what this one started was removed.",
-            )
+            return records.RESTORED, self._undo(failed)
         self.say(f"going back to {before}")
         try:
             self._put(before, None, wish, lock)
@@ -419,6 +417,30 @@ class Transaction:
             return records.RESTORED, f"{note}."
         problem = self.ask(before.verification)["problem"]
         return records.RESTORED, f"{note}, {'but ' + problem if problem else 'verified'}."
+
+    def _undo(self, first: Release) -> str:
+        """Take away what a first release started, and only that; returns what serves now."""
+        gone = stacks.remove_services(self.swarm, self.fleet, first.strangers)
+        self.say(f"removed {len(gone)} services that did not run before")
+        if not first.strangers:
+            return "Serving now: nothing. No release ran before, so what this one started was removed."
+        names, live = first.strangers, self.swarm.services(self.fleet)
+        up = sum(1 for name in names if name in live and _is_up(live[name]))
+        return (
+            f"Serving now: what Swarm kept of {', '.join(names)}: {up} of {len(names)} services run."
+            " They ran without a record, so there is nothing to go back to."
+        )
+
+    def _strangers(self, releases: Releases) -> list[str]:
+        """Services that run and that no deploy of ours started: none has succeeded yet, but some may have died."""
+        ours: set[str] = set()
+        for release in releases.all:
+            if release.outcome == records.RESTORED:  # what it and those before it had started is gone
+                ours.clear()
+                continue
+            ours |= {f"{self.fleet}_{name}" for name in release.document["services"]}
+            ours -= set(release.strangers)
+        return sorted(set(self.swarm.services(self.fleet)) - ours)
 
     def _recover(self, lock: Lock, releases: Releases, wish: Wish) -> bool:
         """Deal with a deploy that died; returns whether the present one must be carried out whatever the plan says."""

@@ -84,11 +84,52 @@ def test_a_first_deploy_that_fails_leaves_nothing(world: World, monkeypatch: pyt
     assert raised.value.serving == (
         "Serving now: nothing. No release ran before, so what this one started was removed."
     )
-    assert world.said[-1] == "removed 1 services: nothing ran before"
+    assert world.said[-1] == "removed 1 services that did not run before"
     assert world.swarm.live == {}
     assert world.releases == [(1, records.RESTORED)]
     # The next one is a first deploy again.
     assert world.deploy(DOCUMENT)["release"] == 2
+
+
+NEW = {"services": {**DOCUMENT["services"], "new": {"image": IMAGE}}}
+
+
+def start(world: World, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Have the next applies start services."""
+
+    def apply(*dummy: Any) -> None:
+        for name in names:
+            world.swarm.live[name] = {"ID": name, "UpdatedAt": OLD, "Spec": {"Name": name}}
+
+    monkeypatch.setattr(stacks, "apply", apply)
+
+
+def test_a_first_deploy_that_fails_leaves_what_ran_without_a_record(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up = {"ServiceStatus": {"RunningTasks": 1, "DesiredTasks": 1}}
+    world.swarm.live["mcp_time"] |= up
+    # One that is kept has containers for as long as it likes.
+    kept = {"Labels": {"com.docker.swarm.service.name": "mcp_time"}}
+    monkeypatch.setattr(world.swarm, "containers", lambda **dummy: [kept])
+    monkeypatch.setattr(stacks, "REMOVAL_SECONDS", 0.0)
+    for dummy in range(2):  # nor does a second one take it for what the first had started
+        start(world, monkeypatch, "mcp_new")
+        world.failures = [["service mcp_new: 3 tasks ended"]]
+        with pytest.raises(DeployFailed) as raised:
+            world.deploy(NEW)
+        assert raised.value.serving == (
+            "Serving now: what Swarm kept of mcp_time: 1 of 1 services run."
+            " They ran without a record, so there is nothing to go back to."
+        )
+        assert list(world.swarm.live) == ["mcp_time"]
+    assert world.releases == [(1, records.RESTORED), (2, records.RESTORED)]
+
+
+def test_nor_does_one_that_a_hook_stops_say_that_nothing_serves(world: World) -> None:
+    world.transaction.hooks.by_moment = hooks.read({"before_apply": [{"command": ["sh", "-c", "exit 3"]}]})
+    with pytest.raises(DeployFailed, match="Serving now: mcp_time, untouched."):
+        world.deploy(NEW)
 
 
 def test_a_failed_deploy_goes_back(world: World) -> None:
