@@ -469,7 +469,7 @@ class Transaction:
     def _adopt(self, releases: Releases, wish: Wish) -> None:
         """A fleet that runs without a record (deployed by hand, or before there were records) becomes a release."""
         live = self.swarm.services(self.fleet)
-        if releases.current or not live:
+        if releases.all or not live:  # with any record, what runs may be what a deploy that died has left
             return
         try:
             document = json.loads(Path(self.stack_file).read_text("utf-8").partition("\n")[2])
@@ -478,7 +478,16 @@ class Transaction:
         if {f"{self.fleet}_{name}" for name in document.get("services", {})} != set(live):
             return
         adopted = releases.begin(
-            Release(0, document, images_of(document), {}, now(), wish.who, "it ran before releases were recorded")
+            Release(
+                0,
+                document,
+                images_of(document),
+                {},
+                now(),
+                wish.who,
+                "it ran before releases were recorded",
+                strangers=sorted(live),  # for whoever finds this record unfinished
+            )
         )
         adopted.outcome, adopted.finished = records.DEPLOYED, now()
         adopted.services = _digests(self.fleet, document, live)

@@ -126,6 +126,31 @@ def test_a_first_deploy_that_fails_leaves_what_ran_without_a_record(
     assert world.releases == [(1, records.RESTORED), (2, records.RESTORED)]
 
 
+def test_what_a_first_deploy_that_died_has_left_is_no_release(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its stack file and its services are there as those of a fleet from before there were records would be."""
+    world.record(DOCUMENT, records.RUNNING)
+    stacks.write_file(world.transaction.stack_file, stacks.document(DOCUMENT))
+    start(world, monkeypatch, "mcp_time", "mcp_new")
+    world.failures = [["service mcp_new: 3 tasks ended"]]
+    with pytest.raises(DeployFailed) as raised:
+        world.deploy(NEW)
+    assert raised.value.serving == (
+        "Serving now: nothing. No release ran before, so what this one started was removed."
+    )
+    assert world.swarm.live == {}
+    assert world.releases == [(1, records.ABANDONED), (2, records.RESTORED)]
+
+
+def test_what_ran_before_one_that_died_is_still_not_ours(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = Releases(world.swarm, "mcp").begin(Release(0, NEW, {}, {}, OLD, "ada", strangers=["mcp_time"]))
+    assert dead.outcome == records.RUNNING
+    start(world, monkeypatch, "mcp_new")
+    world.failures = [["service mcp_new: 3 tasks ended"]]
+    with pytest.raises(DeployFailed, match="Serving now: what Swarm kept of mcp_time: "):
+        world.deploy(NEW)
+    assert list(world.swarm.live) == ["mcp_time"]
+
+
 def test_nor_does_one_that_a_hook_stops_say_that_nothing_serves(world: World) -> None:
     world.transaction.hooks.by_moment = hooks.read({"before_apply": [{"command": ["sh", "-c", "exit 3"]}]})
     with pytest.raises(DeployFailed, match="Serving now: mcp_time, untouched."):
