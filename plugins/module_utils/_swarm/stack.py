@@ -109,26 +109,29 @@ def taken_ports(swarm: Swarm, stack_name: str, stack: dict[str, Any]) -> list[st
     return problems
 
 
-def apply(stack_name: str, path: str, docker_config: str = "") -> None:
+def apply(stack_name: str, stack: dict[str, Any], docker_config: str = "") -> None:
     """``docker stack deploy``; convergence is watched by the caller.
+
+    No file is needed: a full disk must not keep a release from being gone back to.
 
     Args:
         stack_name: the stack.
-        path: of its file.
+        stack: the compose document.
         docker_config: directory with credentials of registries, which nodes are given to pull; empty for none.
 
     Raises:
         SwarmError: with what the engine refused.
     """
-    command = ["stack", "deploy", "--prune", "--resolve-image", "never", "--compose-file", path]
+    command = ["stack", "deploy", "--prune", "--resolve-image", "never", "--compose-file", "-"]
     if docker_config:
         command = ["--config", docker_config, *command, "--with-registry-auth"]
-    code, output = docker_command(*command, "--detach=true", stack_name)
+    text = document(stack).encode()
+    code, output = docker_command(*command, "--detach=true", stack_name, stdin=text)
     if code != 0 and "unknown flag: --detach" in output:  # clients before 26 never wait
-        code, output = docker_command(*command, stack_name)
+        code, output = docker_command(*command, stack_name, stdin=text)
     if code != 0:
         wrong = [line for line in output.splitlines() if not re.match(r"(?:Updating|Creating) ", line)]
-        raise SwarmError(f"the engine refused the stack file {path}: {' '.join(wrong)}; what ran before still runs")
+        raise SwarmError(f"the engine refused the stack {stack_name}: {' '.join(wrong)}; what ran before still runs")
 
 
 def remove_services(swarm: Swarm, fleet: str, kept: Collection[str] = ()) -> list[str]:

@@ -290,9 +290,9 @@ class Transaction:
                 live = self.swarm.services(self.fleet)
                 release.services = _digests(self.fleet, release.document, live)
                 self._end(releases, release, start)
-        except (NotUp, trials.TrialFailed, SwarmError) as error:
+        except Exception as error:  # whatever it is, what served before is to serve again
             lock.check()
-            reports = [str(error)] if isinstance(error, SwarmError) else error.reports
+            reports = _reports(error)
             self.hooks.facts["MCP_ERROR"] = "\n".join(reports)[:4000]
             if applied:
                 msg = "The fleet did not come up; services that ran before go on serving."
@@ -383,8 +383,7 @@ class Transaction:
         """Bring a release's services to life."""
         lock.check()
         stamps = {name: item["UpdatedAt"] for name, item in self.swarm.services(self.fleet).items()}
-        stacks.write_file(self.stack_file, stacks.document(release.document))
-        stacks.apply(self.fleet, self.stack_file, wish.docker_config)
+        stacks.apply(self.fleet, release.document, wish.docker_config)
         converged, failures = watch(self.swarm, self.fleet, stamps, wish.timeout, self.say, lock.check)
         if failures:
             raise NotUp(failures)
@@ -399,16 +398,17 @@ class Transaction:
 
     def _restore(self, before: Release | None, failed: Release, wish: Wish, lock: Lock) -> tuple[str, str]:
         """The release before, as a whole; returns the failed release's outcome and what serves now."""
-        if before is None:
-            return records.RESTORED, self._undo(failed)
-        self.say(f"going back to {before}")
         try:
+            if before is None:
+                return records.RESTORED, self._undo(failed)
+            self.say(f"going back to {before}")
             self._put(before, None, wish, lock)
-        except (NotUp, SwarmError) as error:
+        except Exception as error:
             services = self.swarm.services(self.fleet)
             up = sum(1 for s in services.values() if _is_up(s))
+            what, why = before or "how it was", "\n".join(_reports(error))
             return records.FAILED, (
-                f"Serving now: {up} of {len(services)} services run. Going back to {before} failed too:\n{error}"
+                f"Serving now: {up} of {len(services)} services run. Going back to {what} failed too:\n{why}"
             )
         self._people(Releases(self.swarm, self.fleet))
         count = len(before.document["services"])
@@ -499,7 +499,10 @@ class Transaction:
 
     def _people(self, releases: Releases) -> None:
         for path, text in self._for_people(releases).items():
-            stacks.write_file(path, text)
+            try:
+                stacks.write_file(path, text)
+            except OSError as error:  # nobody but people reads it
+                self.say(f"{path} could not be written: {error.strerror}; the next deploy writes it")
 
     def _for_people(self, releases: Releases) -> dict[str, str]:
         """The stack files on this manager, path to text: what runs, and what ran before."""
@@ -513,6 +516,12 @@ class Transaction:
 
     def _prune(self, releases: Releases, wish: Wish) -> None:
         """Remove what no kept release needs; a failed release keeps its record and nothing else."""
+        try:
+            self._drop(releases, wish)
+        except Exception as error:  # what became of the deploy is recorded by then, and more important
+            self.say(f"what no release needs was not removed: {error}; the next deploy, or make prune, removes it")
+
+    def _drop(self, releases: Releases, wish: Wish) -> None:
         known = {name for release in releases.all for name in release.objects()}
         dropped = releases.drop(wish.keep)
         keep = {name for release in releases.good for name in release.objects()}
@@ -540,6 +549,15 @@ class Transaction:
             "trial": tried or [],
             "hook_problems": self.hooks.problems,
         }
+
+
+def _reports(error: Exception) -> list[str]:
+    """What a deploy failed of, one report per service where services did."""
+    if isinstance(error, (NotUp, trials.TrialFailed)):
+        return error.reports
+    if isinstance(error, SwarmError):
+        return [str(error)]
+    return [f"the deploy met an error that nobody foresaw: {type(error).__name__}: {error}"]
 
 
 def drift(fleet: str, release: Release | None, live: dict[str, dict[str, Any]]) -> list[str]:

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import copy
-import json
+import errno
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from docker.errors import APIError
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import client, convergence, hooks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import lock as locks
@@ -41,8 +42,8 @@ class World:
         self.failures: list[list[str]] = []
         self.transaction = Transaction(swarm, "mcp", str(directory / "stack.yml"), self.said.append, None)
 
-    def apply(self, dummy: str, path: str, docker_config: str) -> None:
-        self.applied.append(json.loads(Path(path).read_text("utf-8").partition("\n")[2]))
+    def apply(self, dummy: str, document: dict[str, Any], docker_config: str) -> None:
+        self.applied.append(copy.deepcopy(document))
 
     def watch(self, *dummy: Any) -> tuple[dict[str, float], list[str]]:
         return {}, self.failures.pop(0) if self.failures else []
@@ -75,7 +76,7 @@ def test_a_first_deploy_that_fails_leaves_nothing(world: World, monkeypatch: pyt
     world.swarm.live.clear()
     world.failures = [["service mcp_time: 3 tasks ended"]]
 
-    def apply(*dummy: str) -> None:
+    def apply(*dummy: Any) -> None:
         world.swarm.live["mcp_time"] = {"ID": "time", "UpdatedAt": OLD, "Spec": {"Name": "mcp_time"}}
 
     monkeypatch.setattr(stacks, "apply", apply)
@@ -178,6 +179,66 @@ def test_going_back_may_fail_too(world: World) -> None:
     with pytest.raises(DeployFailed, match="Serving now: 0 of 1 services run. Going back to release 1 .* failed too:\n"):
         world.deploy(OTHER)
     assert world.releases == [(1, records.DEPLOYED), (2, records.FAILED)]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), APIError("the leader is gone")])
+def test_what_nobody_foresaw_is_told_and_what_served_restored(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    world.record(DOCUMENT, records.DEPLOYED)
+
+    def known(*dummy: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(transactions, "ended", known)
+    with pytest.raises(DeployFailed) as raised:
+        world.deploy(OTHER)
+    assert raised.value.reports == [
+        f"the deploy met an error that nobody foresaw: {type(error).__name__}: {error}"
+    ]
+    assert raised.value.serving == f"Serving now: release 1 of {OLD} by ada, 1/1 services."
+    assert world.applied == [OTHER, DOCUMENT]
+    assert world.releases == [(1, records.DEPLOYED), (2, records.RESTORED)]
+    assert locks.read(world.swarm, "mcp") is None
+
+
+def test_nor_does_it_end_going_back_without_a_word(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.swarm.live.clear()
+    start(world, monkeypatch, "mcp_time")
+    world.failures = [["service mcp_time: 3 tasks ended"]]
+
+    def remove(dummy: str) -> None:
+        raise APIError("the leader is gone")
+
+    monkeypatch.setattr(world.swarm, "remove_service", remove)
+    with pytest.raises(DeployFailed, match="Going back to how it was failed too:\nthe deploy met .*: the leader is gone"):
+        world.deploy(DOCUMENT)
+    assert world.releases == [(1, records.FAILED)]
+
+
+def test_a_full_disk_keeps_no_release_from_people(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.record(DOCUMENT, records.DEPLOYED)
+
+    def write(*dummy: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(stacks, "write_file", write)
+    world.failures = [["service mcp_time: 3 tasks ended"]]
+    with pytest.raises(DeployFailed, match="Serving now: release 1 of"):
+        world.deploy(OTHER)
+    assert world.deploy(OTHER)["release"] == 3
+    assert world.said[-1].endswith("stack.previous.yml could not be written: No space left on device; the next deploy writes it")
+
+
+def test_what_cannot_be_pruned_hides_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.record(DOCUMENT, records.DEPLOYED)
+
+    def prune(*dummy: Any) -> None:
+        raise APIError("the leader is gone")
+
+    monkeypatch.setattr(transactions, "prune_images", prune)
+    assert world.deploy(OTHER)["release"] == 2
+    assert "what no release needs was not removed: the leader is gone; the next deploy, or make prune, removes it" in world.said
 
 
 @pytest.mark.parametrize("verdict", ["", "server time: no answer"])
