@@ -71,8 +71,14 @@ def digest(service: dict[str, Any], scaled: bool) -> str:
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def missing_objects(swarm: Swarm, document: dict[str, Any]) -> list[str]:
-    """Secrets, configs and networks that services refer to and the Swarm does not have, one line each."""
+def missing_objects(swarm: Swarm, document: dict[str, Any], foreseen: Collection[str] = ()) -> list[str]:
+    """Secrets, configs and networks that services refer to and the Swarm does not have, one line each.
+
+    Args:
+        swarm: the manager.
+        document: the compose document.
+        foreseen: names of secrets and configs that will have been made by the time it is deployed.
+    """
     problems = []
     for kind in ("secrets", "configs", "networks"):
         entries = document.get(kind) or {}
@@ -82,6 +88,8 @@ def missing_objects(swarm: Swarm, document: dict[str, Any]) -> list[str]:
             keys = [item["source"] if isinstance(item, dict) else item for item in used]
             for key in keys:
                 name = entries.get(key, {}).get("name", key)
+                if kind != "networks" and name in foreseen:
+                    continue
                 if entries.get(key, {}).get("external") and name not in there:
                     problems.append(f"service {service}: the {kind[:-1]} {name} is not in the Swarm")
     return problems

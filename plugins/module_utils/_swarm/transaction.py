@@ -9,7 +9,7 @@ import contextlib
 import copy
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -139,8 +139,13 @@ class Transaction:
 
     # -- planning ----------------------------------------------------------------------------------------------
 
-    def plan(self, wish: Wish, releases: Releases) -> Plan:
+    def plan(self, wish: Wish, releases: Releases, foreseen: Collection[str] = ()) -> Plan:
         """What would change. Reads only.
+
+        Args:
+            wish: what is to be deployed.
+            releases: those there are.
+            foreseen: names of secrets and configs that need not be there yet.
 
         Raises:
             SwarmError: something that the document names does not exist; nothing was changed.
@@ -158,7 +163,7 @@ class Transaction:
         document = diff.with_scale(
             document, {n.removeprefix(f"{self.fleet}_"): r for n, s in live.items() if (r := _replicas(s))}
         )
-        if missing := stacks.missing_objects(self.swarm, document):
+        if missing := stacks.missing_objects(self.swarm, document, foreseen):
             raise SwarmError("\n".join([*missing, "Nothing was changed; run the deploy playbook, which makes them."]))
         if wrong := self._unreservable(document):
             raise SwarmError("\n".join([*wrong, "Nothing was changed."]))
@@ -179,9 +184,9 @@ class Transaction:
         some = any(reserved(service) for service in document["services"].values())
         return unreservable(document, nodes(self.swarm)) if some else []
 
-    def preview(self, wish: Wish) -> Plan:
-        """The plan without a lock, for check mode."""
-        return self.plan(wish, Releases(self.swarm, self.fleet))
+    def preview(self, wish: Wish, foreseen: Collection[str] = ()) -> Plan:
+        """The plan without a lock, for check mode, in which nobody has made what a deploy finds made."""
+        return self.plan(wish, Releases(self.swarm, self.fleet), foreseen)
 
     def preview_rollback(self, wish: Wish, number: int | None) -> Plan:
         """The same of a rollback."""
