@@ -81,7 +81,7 @@ options:
     elements: str
     default: []
   release:
-    description: Number of the release to go back to. The one before the current one where it is not given.
+    description: Number of the release to go back to. The one before what runs now where it is not given.
     type: int
   volumes:
     description: Whether O(state=absent) removes the fleet's volumes too.

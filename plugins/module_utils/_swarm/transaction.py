@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import time
@@ -73,6 +72,7 @@ class Wish:
         trial: whether a changed server's new version is tried beside the old one before it is updated.
         terms: the share of the calls that it takes then, and how it is judged.
         docker_config: directory with credentials of registries, which nodes are given to pull; empty for none.
+        back_to: number of the release whose content this is, where it is gone back to; 0 otherwise.
     """
 
     document: dict[str, Any]
@@ -90,6 +90,7 @@ class Wish:
     trial: bool = True
     terms: Terms = field(default_factory=Terms)
     docker_config: str = ""
+    back_to: int = 0
 
 
 @dataclass
@@ -175,6 +176,9 @@ class Transaction:
         release = Release(
             0, document, images, verification, now(), wish.who, wish.why, wish.revision, wish.catalogue
         )
+        release.back_to = wish.back_to
+        if current and not wish.back_to and release.same_content(current):
+            release.back_to = current.back_to  # what was changed by hand is put back: the same place as before
         before = current.document if current else None
         found = diff.changes(self.fleet, before and diff.without_scale(before), diff.without_scale(document))
         return Plan(release, found, drift(self.fleet, current, live))
@@ -261,6 +265,7 @@ class Transaction:
         wish.why = wish.why or f"rollback to release {target.number}"
         wish.document, wish.verification = target.document, target.verification
         wish.revision, wish.catalogue, wish.only = target.revision, target.catalogue, []
+        wish.back_to = target.origin
         return target
 
     def _locked(self, wish: Wish) -> Lock:
@@ -514,9 +519,9 @@ class Transaction:
         files = {}
         if releases.current:
             files[self.stack_file] = stacks.document(releases.current.document)
-        with contextlib.suppress(SwarmError):
+        if replaced := releases.replaced:
             head, dot, tail = self.stack_file.rpartition(".")
-            files[f"{head}.previous{dot}{tail}"] = stacks.document(releases.previous().document)
+            files[f"{head}.previous{dot}{tail}"] = stacks.document(replaced.document)
         return files
 
     def _prune(self, releases: Releases, wish: Wish) -> None:

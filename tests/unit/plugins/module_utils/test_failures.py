@@ -264,6 +264,36 @@ TRIED = {"services": {"time": {"image": IMAGE, "deploy": SERVER}}}
 TRIED_OTHER = {"services": {"time": {"image": IMAGE, "deploy": SERVER, "environment": {"X": "1"}}}}
 
 
+def version(number: int) -> dict[str, Any]:
+    return {"services": {"time": {"image": IMAGE, "deploy": {"replicas": 1}, "environment": {"X": str(number)}}}}
+
+
+def test_each_rollback_goes_one_release_further_back(world: World) -> None:
+    for number in (1, 2, 3):
+        world.record(version(number), records.DEPLOYED)
+
+    def back(number: int | None = None) -> str:
+        world.transaction.rollback(Wish({}, settle=0), number)
+        return str(world.applied[-1]["services"]["time"]["environment"]["X"])
+
+    assert back() == "2"
+    # What ran before, for people, is what ran before; not what would be gone back to.
+    assert '"X": "3"' in Path(world.transaction.stack_file).with_suffix(".previous.yml").read_text("utf-8")
+    # What was changed by hand is put back; that is no step forward.
+    world.swarm.live["mcp_time"]["Spec"]["Mode"]["Replicated"]["Replicas"] = 4
+    assert world.deploy(version(2))["changed"]
+    assert back() == "1"
+    with pytest.raises(SwarmError, match="there is nothing to go back to"):
+        back()
+    assert back(4) == "2"  # itself one that had gone back
+    assert back() == "1"
+    assert world.deploy(version(4))["changed"]
+    assert back() == "1"
+    assert [(r.number, r.back_to) for r in Releases(world.swarm, "mcp").all] == [
+        (1, 0), (2, 0), (3, 0), (4, 2), (5, 2), (6, 1), (7, 2), (8, 1), (9, 0), (10, 1),
+    ]  # fmt: skip
+
+
 def test_a_new_version_that_fails_its_trial_touches_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.record(TRIED, records.DEPLOYED)
     report = "service mcp_trial_time_canary: 3 tasks ended\n  exit code 7"

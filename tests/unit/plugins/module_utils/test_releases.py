@@ -105,6 +105,30 @@ def test_previous_is_the_newest_that_is_another() -> None:
         deployed(Configs()).previous()
 
 
+def scaled(replicas: int, image: str = "a:2") -> dict[str, Any]:
+    labels = {"ai.sophia.mcp.scale.min": "1", "ai.sophia.mcp.scale.max": "9"}
+    return {"services": {"a": {"image": image, "deploy": {"replicas": replicas, "labels": labels}}}}
+
+
+def test_replicas_that_an_autoscaler_chose_make_no_other_release() -> None:
+    """What was changed by hand was put back as release 3, when the autoscaler had another number running."""
+    swarm: Any = Configs()
+    found = deployed(swarm, "a:1", "a:2", "a:3")
+    for one, replicas in zip(found.all[1:], (1, 6), strict=True):
+        one.document = scaled(replicas)
+    assert found.previous().number == 1
+
+
+def test_a_record_from_before_it_said_what_was_gone_back_to() -> None:
+    content = json.loads(records.pack(release(back_to=7, strangers=["f_a"])))
+    labels = {"ai.sophia.mcp.outcome": "deployed"}
+    again = records.unpack(9, json.dumps(content).encode(), labels)
+    assert (again.back_to, again.strangers, again.origin) == (7, ["f_a"], 7)
+    del content["back_to"], content["strangers"]
+    old = records.unpack(9, json.dumps(content).encode(), labels)
+    assert (old.back_to, old.strangers, old.origin) == (0, [], 9)
+
+
 def test_a_release_that_failed_is_no_place_to_go_back_to() -> None:
     found = deployed(Configs(), "a:1")
     failed = found.begin(release("a:2"))
