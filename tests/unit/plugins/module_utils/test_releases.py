@@ -234,7 +234,27 @@ def test_a_lock_by_hand_is_never_taken_until_it_expires() -> None:
         time.sleep(0.4)
     locks.free(swarm, "f")
     locks.hold(swarm, "f", "ada", "over", "2001-01-01T00:00:00Z")
-    assert take(swarm, "bob").holder.who == "bob"
+    said: list[str] = []
+    assert locks.acquire(swarm, "f", "bob", "deploy", 0, said.append).holder.who == "bob"
+    (line,) = said
+    assert line.startswith("took over the lock of ada since ")
+    assert line.endswith(", until 2001-01-01T00:00:00Z (over), which had expired")
+
+
+@pytest.mark.parametrize("who", ["ada", "bob"])
+def test_a_lock_by_hand_that_has_expired_is_none(who: str) -> None:
+    swarm: Any = Configs()
+    locks.hold(swarm, "f", "ada", "over", "2001-01-01T00:00:00Z")
+    assert locks.holder_of(swarm, "f") is None
+    held, changed = locks.hold(swarm, "f", who, "holidays", "2999-01-01T00:00:00Z")
+    assert (changed, held.who, held.why) == (True, who, "holidays")
+    assert locks.holder_of(swarm, "f") == held
+    with pytest.raises(SwarmError, match=rf"f is locked by {who} since .*, until 2999-01-01T00:00:00Z \(holidays\)"):
+        take(swarm, "eve")
+    assert locks.free(swarm, "f") == held
+    locks.hold(swarm, "f", "ada", "over", "2001-01-01T00:00:00Z")
+    assert locks.free(swarm, "f") is None
+    assert swarm.items == {}
 
 
 def test_records_of_before_the_edges_configuration_was_in_the_document() -> None:

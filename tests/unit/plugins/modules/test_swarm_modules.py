@@ -13,8 +13,14 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import lock as locks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import NoManager, SwarmError
-from ansible_collections.sophia_ai.mcp_swarm.plugins.modules import swarm_lock, swarm_prune, swarm_stack
+from ansible_collections.sophia_ai.mcp_swarm.plugins.modules import (
+    swarm_lock,
+    swarm_prune,
+    swarm_release_info,
+    swarm_stack,
+)
 from ansible_collections.sophia_ai.mcp_swarm.tests.unit.plugins.module_utils.swarm_double import IMAGE, Double
 
 DEPLOY = {"name": "mcp", "stack": {"services": {}}, "stack_file": "/none/stack.yml"}
@@ -74,6 +80,21 @@ def test_where_there_is_no_swarm(module: Any, monkeypatch: pytest.MonkeyPatch) -
 
 def test_where_there_is_no_swarm_there_is_no_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(swarm_stack, monkeypatch, none, name="mcp", state="absent") == {"changed": False, "removed": []}
+
+
+def test_a_lock_that_has_expired_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    swarm = Double()
+
+    def told(module: Any, **params: Any) -> dict[str, Any]:
+        return run(module, monkeypatch, lambda: swarm, check=True, name="mcp", **params)
+
+    for expires, holder in (("2001-01-01T00:00:00Z", ""), ("2999-01-01T00:00:00Z", "ada since ")):
+        locks.hold(swarm, "mcp", "ada", "holidays", expires)
+        assert bool(told(swarm_release_info)["lock"]) == bool(holder)
+        for state in ("held", "free"):
+            done = told(swarm_lock, state=state, who="ada", why="holidays", hours=0.0)
+            assert done["holder"].startswith(holder) and bool(done["holder"]) == bool(holder)
+            assert done["changed"] == ((state == "free") == bool(holder))
 
 
 def test_a_look_says_whether_something_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
