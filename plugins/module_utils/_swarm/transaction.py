@@ -161,9 +161,7 @@ class Transaction:
         images = pinned(self.swarm, images_of(document))
         for name, image in images.items():
             document["services"][name]["image"] = image
-        document = diff.with_scale(
-            document, {n.removeprefix(f"{self.fleet}_"): r for n, s in live.items() if (r := _replicas(s))}
-        )
+        document = self._scaled(document, live)
         if missing := stacks.missing_objects(self.swarm, document, foreseen):
             raise SwarmError("\n".join([*missing, "Nothing was changed; run the deploy playbook, which makes them."]))
         if wrong := self._unreservable(document):
@@ -182,6 +180,11 @@ class Transaction:
         before = current.document if current else None
         found = diff.changes(self.fleet, before and diff.without_scale(before), diff.without_scale(document))
         return Plan(release, found, drift(self.fleet, current, live))
+
+    def _scaled(self, document: dict[str, Any], live: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """A document with as many replicas as the autoscaler has running now, within its bounds."""
+        running = {name.removeprefix(f"{self.fleet}_"): r for name, item in live.items() if (r := _replicas(item))}
+        return diff.with_scale(document, running)
 
     def _unreservable(self, document: dict[str, Any]) -> list[str]:
         """Why what reserves GPUs cannot have them; nobody is asked where nothing does."""
@@ -392,8 +395,10 @@ class Transaction:
     def _put(self, release: Release, before: Release | None, wish: Wish, lock: Lock) -> dict[str, float]:
         """Bring a release's services to life."""
         lock.check()
-        stamps = {name: item["UpdatedAt"] for name, item in self.swarm.services(self.fleet).items()}
-        stacks.apply(self.fleet, release.document, wish.docker_config)
+        live = self.swarm.services(self.fleet)
+        stamps = {name: item["UpdatedAt"] for name, item in live.items()}
+        # A record has the replicas of then, and a trial takes long enough for the autoscaler to choose others.
+        stacks.apply(self.fleet, self._scaled(release.document, live), wish.docker_config)
         converged, failures = watch(self.swarm, self.fleet, stamps, wish.timeout, self.say, lock.check)
         if failures:
             raise NotUp(failures)

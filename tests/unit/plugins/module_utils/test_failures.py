@@ -264,6 +264,29 @@ TRIED = {"services": {"time": {"image": IMAGE, "deploy": SERVER}}}
 TRIED_OTHER = {"services": {"time": {"image": IMAGE, "deploy": SERVER, "environment": {"X": "1"}}}}
 
 
+def scaled(replicas: int, **more: Any) -> dict[str, Any]:
+    labels = {"ai.sophia.mcp.scale.min": "1", "ai.sophia.mcp.scale.max": "5"}
+    return {"services": {"time": {"image": IMAGE, "deploy": {"replicas": replicas, "labels": labels}, **more}}}
+
+
+@pytest.mark.parametrize(("running", "kept"), [(4, 4), (9, 5), (0, 1)])
+@pytest.mark.parametrize("died", [False, True])
+def test_what_is_gone_back_to_keeps_the_replicas_that_run(world: World, running: int, kept: int, died: bool) -> None:
+    """The record has one replica; the autoscaler had more running, because they were needed."""
+    world.record(scaled(1), records.DEPLOYED)
+    world.swarm.live["mcp_time"]["Spec"]["Mode"]["Replicated"]["Replicas"] = running
+    if died:
+        world.record(scaled(1, environment={"X": "1"}), records.RUNNING)
+        world.deploy(scaled(1))
+        assert world.said[0].endswith(f"was left unfinished: restoring release 1 of {OLD} by ada")
+        assert world.applied[0] == scaled(kept)
+    else:
+        world.failures = [["service mcp_time: 3 tasks ended"]]
+        with pytest.raises(DeployFailed, match="Serving now: release 1 of"):
+            world.deploy(scaled(1, environment={"X": "1"}))
+        assert world.applied == [scaled(kept, environment={"X": "1"}), scaled(kept)]
+
+
 def version(number: int) -> dict[str, Any]:
     return {"services": {"time": {"image": IMAGE, "deploy": {"replicas": 1}, "environment": {"X": str(number)}}}}
 
