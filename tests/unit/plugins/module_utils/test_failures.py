@@ -236,7 +236,7 @@ def test_what_cannot_be_pruned_hides_nothing(world: World, monkeypatch: pytest.M
     def prune(*dummy: Any) -> None:
         raise APIError("the leader is gone")
 
-    monkeypatch.setattr(transactions, "prune_images", prune)
+    monkeypatch.setattr(transactions, "prune_objects", prune)
     assert world.deploy(OTHER)["release"] == 2
     assert "what no release needs was not removed: the leader is gone; the next deploy, or make prune, removes it" in world.said
 
