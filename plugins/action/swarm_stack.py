@@ -66,6 +66,10 @@ class ActionModule(ActionBase):
                 return result | {"failed": True, "msg": missing}
             arguments.setdefault("verification", _gate.questions(plan))
 
+        if plan and self._task.check_mode and arguments.get("state", "present") == "present":
+            # Nothing before this task has made them, as it does outside check mode.
+            arguments.setdefault("foreseen", [item["object"] for item in (*plan["secrets"], *plan["configs"])])
+
         def answer(question: dict[str, Any]) -> dict[str, Any]:
             from ansible_collections.sophia_ai.mcp_swarm.plugins.plugin_utils import _hooks, _passes, _trial
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -52,5 +53,6 @@ class Progress:
 
     def _write(self, entry: dict[str, Any]) -> None:
         if self._path:
-            with self._lock, open(self._path, "a", encoding="utf-8") as handle:
+            # Who looks on is no reason to end what is being done: a full disk keeps lines from them, and nothing else.
+            with contextlib.suppress(OSError), self._lock, open(self._path, "a", encoding="utf-8") as handle:
                 handle.write(json.dumps(entry) + "\n")

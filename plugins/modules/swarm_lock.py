@@ -12,7 +12,8 @@ short_description: Keep deploys off a fleet, or let them go on
 version_added: 0.2.0
 description:
   - A locked fleet is neither deployed nor rolled back nor removed; who tries is told who locked it, since when and why.
-  - A lock that a person took is never taken over by a deploy. It ends when it is freed, or when O(hours) are over.
+  - A lock that a person took is never taken over by a deploy. It ends when it is freed, or when O(hours) are over;
+    from then on it is as if there were none.
 author:
   - Sophia AI (@sophia-ai)
 extends_documentation_fragment:
@@ -84,7 +85,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import Swarm, SwarmError
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.lock import TIME, free, hold, read
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.lock import TIME, free, hold, holder_of
 
 
 def main() -> None:
@@ -106,8 +107,8 @@ def main() -> None:
     try:
         swarm = Swarm()
         if module.check_mode:
-            there = read(swarm, fleet)
-            module.exit_json(changed=bool(there) == (params["state"] == "free"), holder=str(there[0]) if there else "")
+            there = holder_of(swarm, fleet)
+            module.exit_json(changed=bool(there) == (params["state"] == "free"), holder=str(there or ""))
         if params["state"] == "free":
             held = free(swarm, fleet)
             module.exit_json(changed=held is not None, holder=str(held or ""))

@@ -123,20 +123,20 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import board, maintenance, trial
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import changes as diff
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import Swarm, SwarmError
-from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.lock import read
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.lock import holder_of
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.releases import Releases
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.transaction import drift, unpinned
 
 
 def look(swarm: Swarm, fleet: str, stack: dict[str, Any] | None) -> dict[str, Any]:
     """Everything that the module returns."""
-    releases, live, lock = Releases(swarm, fleet), swarm.services(fleet), read(swarm, fleet)
+    releases, live, lock = Releases(swarm, fleet), swarm.services(fleet), holder_of(swarm, fleet)
     current = releases.current
     found: dict[str, Any] = {
         "current": current.summary() if current else {},
         "releases": [release.summary() for release in reversed(releases.all)],
         "drift": drift(fleet, current, live),
-        "lock": str(lock[0]) if lock else "",
+        "lock": str(lock or ""),
         "maintenance": maintenance.lines(board.read(swarm, fleet)),
         "trials": sorted(swarm.services(trial.stack_of(fleet))),
         "services": {name: _count(service) for name, service in sorted(live.items())},

@@ -84,7 +84,7 @@ options:
     elements: str
     default: []
   release:
-    description: Number of the release to go back to. The one before the current one where it is not given.
+    description: Number of the release to go back to. The one before what runs now where it is not given.
     type: int
   volumes:
     description: Whether O(state=absent) removes the fleet's volumes too.
@@ -186,6 +186,14 @@ options:
     description: What is asked. Made from the fact C(fleet_plan) where it is not given.
     type: dict
     default: {}
+  foreseen:
+    description:
+      - Names of secrets and configs that will have been made when the stack is deployed. In check mode they need not be
+        there; otherwise this is ignored.
+      - Those of the fact C(fleet_plan) where it is not given.
+    type: list
+    elements: str
+    default: []
   who:
     description: Who deploys, for the record and the lock. The user at the controller where it is not given.
     type: str
@@ -385,6 +393,7 @@ removed:
   sample: [mcp_gateway, mcp_time, mcp_gateway_api_key_0a1b2c3d4e5f, mcp_backend]
 """
 
+import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -452,7 +461,7 @@ def deploy(module: AnsibleModule, swarm: Swarm) -> dict[str, Any]:
             return as_plan(transaction.preview_rollback(wanted, params["release"]))
         return transaction.rollback(wanted, params["release"])
     if module.check_mode:
-        return as_plan(transaction.preview(wanted))
+        return as_plan(transaction.preview(wanted, params["foreseen"]))
     if params["look"]:
         idle = transaction.idle(wanted)
         return {"changed": False, "due": True} if idle is None else idle | {"due": False}
@@ -512,6 +521,7 @@ def main() -> None:
             "verify": {"type": "bool", "default": True},
             "verify_timeout": {"type": "int", "default": 60},
             "verification": {"type": "dict", "default": {}},
+            "foreseen": {"type": "list", "elements": "str", "default": []},
             "who": {"type": "str", "default": "unknown"},
             "why": {"type": "str", "default": ""},
             "revision": {"type": "str", "default": ""},
@@ -527,8 +537,10 @@ def main() -> None:
         module.fail_json(msg=f"keep: {module.params['keep']}: at least 2, or there is nothing to go back to")
     try:
         swarm = Swarm()
-        if module.params["docker_config"] and not (leaving or module.check_mode):  # in check mode nobody has written it
-            swarm.take_credentials(module.params["docker_config"])
+        given = module.params["docker_config"]
+        # In check mode nobody writes it; where it is there, images are looked for with it as a deploy does.
+        if given and not leaving and (not module.check_mode or os.path.isfile(os.path.join(given, "config.json"))):
+            swarm.take_credentials(given)
         result = (absent if leaving else deploy)(module, swarm)
         for problem in result.get("hook_problems", []):
             module.warn(problem)

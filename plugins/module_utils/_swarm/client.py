@@ -265,9 +265,9 @@ def patiently(ask: Callable[[], Answer], seconds: float = PATIENCE_SECONDS) -> A
         time.sleep(1)
 
 
-def docker_command(*arguments: str) -> tuple[int, str]:
+def docker_command(*arguments: str, stdin: bytes | None = None) -> tuple[int, str]:
     """Exit code and output of the docker command line."""
     command = shutil.which("docker", path=os.environ.get("PATH", "") + ":/usr/bin:/usr/local/bin")
     if not command:
         raise SwarmError("there is no docker command on this host; run the provision playbook first")
-    return run([command, *arguments])
+    return run([command, *arguments], stdin=stdin)

@@ -173,12 +173,12 @@ def _here(hook: Hook, facts: dict[str, str]) -> str:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**kept, **facts},
+                env={**kept, **{key: value.replace("\0", "") for key, value in facts.items()}},
                 cwd="/",
                 start_new_session=True,
             )
-        except OSError as error:
-            return f"cannot be run: {error.strerror}"
+        except (OSError, ValueError) as error:  # the latter of arguments that no program can be given
+            return f"cannot be run: {getattr(error, 'strerror', None) or error}"
         try:
             code = process.wait(hook.seconds)
             ended = f"ended with {code}"

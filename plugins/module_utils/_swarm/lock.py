@@ -95,10 +95,16 @@ def _born(pid: int) -> str:
 
 
 def read(swarm: Swarm, fleet: str) -> tuple[Holder, dict[str, Any]] | None:
-    """The lock's holder and its config; None where the fleet is not locked."""
+    """The lock's holder and its config, be it expired; None where there is none."""
     for item in swarm.records(fleet, "lock"):
         return Holder(**json.loads(item["Spec"]["Labels"][f"{LABEL}.lock"])), item
     return None
+
+
+def holder_of(swarm: Swarm, fleet: str) -> Holder | None:
+    """Who holds the lock; None where the fleet is not locked, or no more."""
+    there = read(swarm, fleet)
+    return there[0] if there and not there[0].expired else None
 
 
 def _labels(fleet: str, holder: Holder) -> dict[str, str]:
@@ -193,7 +199,11 @@ def acquire(swarm: Swarm, fleet: str, who: str, why: str, wait: float, say: Call
         still = time.monotonic() - still_since
         if holder.expired or holder.dead(swarm.node_id) or still > STALE_SECONDS:
             if swarm.relabel_config(item, _labels(fleet, me)):
-                say(f"took over the lock of {holder}, whose deploy ended without freeing it")
+                say(
+                    f"took over the lock of {holder}, which had expired"
+                    if holder.expired
+                    else f"took over the lock of {holder}, whose deploy ended without freeing it"
+                )
                 return Lock(swarm, fleet, me, holder)
             continue
         if not said:
@@ -216,20 +226,25 @@ def hold(swarm: Swarm, fleet: str, who: str, why: str, expires: str) -> tuple[Ho
         SwarmError: somebody else holds it.
     """
     me = Holder(who, why, "manual", now(), uuid.uuid4().hex, expires)
-    if _create(swarm, fleet, me):
-        return me, True
-    there = read(swarm, fleet)
-    if there and there[0].kind == "manual" and there[0].who == who:
-        return there[0], False
-    raise SwarmError(
-        f"{fleet} is locked by {there[0] if there else 'somebody'}; wait until it is free, or free it: {UNLOCK}"
-    )
+    while not _create(swarm, fleet, me):
+        there = read(swarm, fleet)
+        if there is None:
+            continue  # freed between the two looks
+        holder, item = there
+        if holder.expired:  # as if there were none; where somebody else was faster, that one is looked at
+            if swarm.relabel_config(item, _labels(fleet, me)):
+                break
+            continue
+        if holder.kind == "manual" and holder.who == who:
+            return holder, False
+        raise SwarmError(f"{fleet} is locked by {holder}; wait until it is free, or free it: {UNLOCK}")
+    return me, True
 
 
 def free(swarm: Swarm, fleet: str, token: str | None = None) -> Holder | None:
-    """Free the lock: that of ``token``, or whoever's it is. Returns who held it."""
+    """Free the lock: that of ``token``, or whoever's it is. Returns who held it until now."""
     there = read(swarm, fleet)
     if there is None or (token is not None and there[0].token != token):
         return None
     patiently(lambda: swarm.api.remove_config(there[1]["ID"]))
-    return there[0]
+    return None if there[0].expired else there[0]

@@ -94,8 +94,8 @@ def prune(swarm: Swarm, fleet: str, keep: int, keep_images: Iterable[str], secon
 
 def _deploys(swarm: Swarm, fleet: str) -> bool:
     """Whether somebody holds the fleet's lock who is not known to be dead."""
-    there = lock.read(swarm, fleet)
-    return bool(there and not there[0].dead(swarm.node_id))
+    there = lock.holder_of(swarm, fleet)
+    return bool(there and not there.dead(swarm.node_id))
 
 
 def prune_node(api: Any, kept: Iterable[str], seconds: float, check: bool) -> list[str]:

@@ -18,6 +18,7 @@ from itertools import count
 from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import documents
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.changes import without_scale
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import (
     LABEL,
     RECORD,
@@ -45,6 +46,8 @@ class Release:
         outcome: running, deployed, restored (it failed and the one before serves again), failed (that too), abandoned.
         finished, seconds, message: when and after how long it ended, and what it said.
         services: service to the digest of its specification as it ran: what drift is measured against.
+        strangers: services that ran before any release did, where this is a first one. They are not its own to remove.
+        back_to: number of the release whose content this one has again, where it came of going back; 0 otherwise.
     """
 
     number: int
@@ -61,6 +64,8 @@ class Release:
     seconds: float = 0.0
     message: str = ""
     services: dict[str, str] = field(default_factory=dict)
+    strangers: list[str] = field(default_factory=list)
+    back_to: int = 0
 
     def summary(self) -> dict[str, Any]:
         """What lists show: everything but the documents."""
@@ -86,11 +91,19 @@ class Release:
         return documents.names(self.document, "secrets") | documents.names(self.document, "configs")
 
     def same_content(self, other: Release) -> bool:
-        """Whether both describe the same fleet."""
-        return self.document == other.document
+        """Whether both describe the same fleet, whatever replicas an autoscaler had chosen."""
+        return without_scale(self.document) == without_scale(other.document)
+
+    @property
+    def origin(self) -> int:
+        """Number of the release that had its content first, as far as going back tells."""
+        return self.back_to or self.number
 
 
-CONTENT = ("document", "images", "verification", "started", "who", "why", "revision", "catalogue")
+CONTENT = (
+    *("document", "images", "verification", "started", "who", "why", "revision", "catalogue"),
+    *("strangers", "back_to"),  # older records lack these
+)
 RESULT = ("finished", "seconds", "message", "services")
 
 
@@ -166,17 +179,26 @@ class Releases:
         return next((release for release in reversed(self.all) if release.outcome == RUNNING), None)
 
     def previous(self) -> Release:
-        """The newest that was deployed and is not what runs now.
+        """The newest that was deployed before what runs now, and is another: one further back each time.
 
         Raises:
             SwarmError: there is none.
         """
         if not self.current:
             raise SwarmError(f"{self._fleet} has no release: deploy first")
-        for release in reversed(self.good[:-1]):
-            if not release.same_content(self.current):
-                return release
+        if found := self._other(self.current.origin):
+            return found
         raise SwarmError(f"{self._fleet} has no release before {self.current}: there is nothing to go back to")
+
+    @property
+    def replaced(self) -> Release | None:
+        """What ran until the current one did, be that older or newer."""
+        return self._other(self.current.number) if self.current else None
+
+    def _other(self, number: int) -> Release | None:
+        """The newest below a number that was deployed and is not what runs now."""
+        below = [release for release in self.good if release.number < number]
+        return next((r for r in reversed(below) if self.current and not r.same_content(self.current)), None)
 
     def find(self, number: int) -> Release:
         """A deployed release by number.

@@ -12,6 +12,7 @@ import re
 import socket
 import tempfile
 import time
+from collections.abc import Collection
 from typing import Any
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import (
@@ -24,6 +25,8 @@ from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.documen
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.objects import prune_objects
 
 REMOVAL_SECONDS = 120.0
+# The engine's own label of a container, with the name of the service that it is of.
+SERVICE = "com.docker.swarm.service.name"
 
 
 def document(stack: dict[str, Any]) -> str:
@@ -92,8 +95,14 @@ def digest(service: dict[str, Any], scaled: bool) -> str:
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def missing_objects(swarm: Swarm, document: dict[str, Any]) -> list[str]:
-    """Secrets, configs and networks that services refer to and the Swarm does not have, one line each."""
+def missing_objects(swarm: Swarm, document: dict[str, Any], foreseen: Collection[str] = ()) -> list[str]:
+    """Secrets, configs and networks that services refer to and the Swarm does not have, one line each.
+
+    Args:
+        swarm: the manager.
+        document: the compose document.
+        foreseen: names of secrets and configs that will have been made by the time it is deployed.
+    """
     problems = []
     for kind in ("secrets", "configs", "networks"):
         entries = document.get(kind) or {}
@@ -103,6 +112,8 @@ def missing_objects(swarm: Swarm, document: dict[str, Any]) -> list[str]:
             keys = [item["source"] if isinstance(item, dict) else item for item in used]
             for key in keys:
                 name = name_of(document, kind, key)
+                if kind != "networks" and name in foreseen:
+                    continue
                 if (entries.get(key) or {}).get("external") and name not in there:
                     problems.append(f"service {service}: the {kind[:-1]} {name} is not in the Swarm")
     return problems
@@ -130,39 +141,48 @@ def taken_ports(swarm: Swarm, stack_name: str, stack: dict[str, Any]) -> list[st
     return problems
 
 
-def apply(stack_name: str, path: str, docker_config: str = "") -> None:
+def apply(stack_name: str, stack: dict[str, Any], docker_config: str = "") -> None:
     """``docker stack deploy``; convergence is watched by the caller.
+
+    No file is needed: a full disk must not keep a release from being gone back to.
 
     Args:
         stack_name: the stack.
-        path: of its file.
+        stack: the compose document.
         docker_config: directory with credentials of registries, which nodes are given to pull; empty for none.
 
     Raises:
         SwarmError: with what the engine refused.
     """
-    command = ["stack", "deploy", "--prune", "--resolve-image", "never", "--compose-file", path]
+    command = ["stack", "deploy", "--prune", "--resolve-image", "never", "--compose-file", "-"]
     if docker_config:
         command = ["--config", docker_config, *command, "--with-registry-auth"]
-    code, output = docker_command(*command, "--detach=true", stack_name)
+    text = document(stack).encode()
+    code, output = docker_command(*command, "--detach=true", stack_name, stdin=text)
     if code != 0 and "unknown flag: --detach" in output:  # clients before 26 never wait
-        code, output = docker_command(*command, stack_name)
+        code, output = docker_command(*command, stack_name, stdin=text)
     if code != 0:
         wrong = [line for line in output.splitlines() if not re.match(r"(?:Updating|Creating) ", line)]
-        raise SwarmError(f"the engine refused the stack file {path}: {' '.join(wrong)}; what ran before still runs")
+        raise SwarmError(f"the engine refused the stack {stack_name}: {' '.join(wrong)}; what ran before still runs")
 
 
-def remove_services(swarm: Swarm, fleet: str) -> list[str]:
-    """Remove the fleet's services and wait until their containers are gone; returns their names.
+def remove_services(swarm: Swarm, fleet: str, kept: Collection[str] = ()) -> list[str]:
+    """Remove the fleet's services but for those that are kept, and wait until the containers of the others are gone.
+
+    Returns the names of what was removed.
 
     Raises:
         SwarmError: something did not go within two minutes.
     """
-    gone = sorted(swarm.services(fleet))
+    gone = sorted(set(swarm.services(fleet)) - set(kept))
     for name in gone:
         swarm.api.remove_service(name)
-    containers = {"label": f"com.docker.stack.namespace={fleet}"}
-    _until(lambda: not swarm.api.containers(all=True, filters=containers), "containers of the fleet")
+
+    def left() -> list[dict[str, Any]]:
+        found = swarm.api.containers(all=True, filters={"label": f"com.docker.stack.namespace={fleet}"})
+        return [item for item in found if (item.get("Labels") or {}).get(SERVICE) not in kept]
+
+    _until(lambda: not left(), "containers of the fleet")
     return gone
 
 

@@ -5,10 +5,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,6 +72,7 @@ class Wish:
         trial: whether a changed server's new version is tried beside the old one before it is updated.
         terms: the share of the calls that it takes then, and how it is judged.
         docker_config: directory with credentials of registries, which nodes are given to pull; empty for none.
+        back_to: number of the release whose content this is, where it is gone back to; 0 otherwise.
     """
 
     document: dict[str, Any]
@@ -90,6 +90,7 @@ class Wish:
     trial: bool = True
     terms: Terms = field(default_factory=Terms)
     docker_config: str = ""
+    back_to: int = 0
 
 
 @dataclass
@@ -139,8 +140,13 @@ class Transaction:
 
     # -- planning ----------------------------------------------------------------------------------------------
 
-    def plan(self, wish: Wish, releases: Releases) -> Plan:
+    def plan(self, wish: Wish, releases: Releases, foreseen: Collection[str] = ()) -> Plan:
         """What would change. Reads only.
+
+        Args:
+            wish: what is to be deployed.
+            releases: those there are.
+            foreseen: names of secrets and configs that need not be there yet.
 
         Raises:
             SwarmError: something that the document names does not exist; nothing was changed.
@@ -157,10 +163,8 @@ class Transaction:
         images = pinned(self.swarm, images_of(document))
         for name, image in images.items():
             document["services"][name]["image"] = image
-        document = diff.with_scale(
-            document, {n.removeprefix(f"{self.fleet}_"): r for n, s in live.items() if (r := _replicas(s))}
-        )
-        if missing := stacks.missing_objects(self.swarm, document):
+        document = self._scaled(document, live)
+        if missing := stacks.missing_objects(self.swarm, document, foreseen):
             raise SwarmError("\n".join([*missing, "Nothing was changed; run the deploy playbook, which makes them."]))
         if wrong := self._unreservable(document):
             raise SwarmError("\n".join([*wrong, "Nothing was changed."]))
@@ -172,18 +176,26 @@ class Transaction:
         release = Release(
             0, document, images, verification, now(), wish.who, wish.why, wish.revision, wish.catalogue
         )
+        release.back_to = wish.back_to
+        if current and not wish.back_to and release.same_content(current):
+            release.back_to = current.back_to  # what was changed by hand is put back: the same place as before
         before = current.document if current else None
         found = diff.changes(self.fleet, before and diff.without_scale(before), diff.without_scale(document))
         return Plan(release, found, drift(self.fleet, current, live))
+
+    def _scaled(self, document: dict[str, Any], live: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """A document with as many replicas as the autoscaler has running now, within its bounds."""
+        running = {name.removeprefix(f"{self.fleet}_"): r for name, item in live.items() if (r := _replicas(item))}
+        return diff.with_scale(document, running)
 
     def _unreservable(self, document: dict[str, Any]) -> list[str]:
         """Why what reserves GPUs cannot have them; nobody is asked where nothing does."""
         some = any(reserved(service) for service in document["services"].values())
         return unreservable(document, nodes(self.swarm)) if some else []
 
-    def preview(self, wish: Wish) -> Plan:
-        """The plan without a lock, for check mode."""
-        return self.plan(wish, Releases(self.swarm, self.fleet))
+    def preview(self, wish: Wish, foreseen: Collection[str] = ()) -> Plan:
+        """The plan without a lock, for check mode, in which nobody has made what a deploy finds made."""
+        return self.plan(wish, Releases(self.swarm, self.fleet), foreseen)
 
     def preview_rollback(self, wish: Wish, number: int | None) -> Plan:
         """The same of a rollback."""
@@ -258,6 +270,7 @@ class Transaction:
         wish.why = wish.why or f"rollback to release {target.number}"
         wish.document, wish.verification = target.document, target.verification
         wish.revision, wish.catalogue, wish.only = target.revision, target.catalogue, []
+        wish.back_to = target.origin
         return target
 
     def _locked(self, wish: Wish) -> Lock:
@@ -267,6 +280,8 @@ class Transaction:
         start = time.monotonic()
         before = releases.current
         self._distribute(plan, before, wish, lock)
+        if before is None:
+            plan.release.strangers = self._strangers(releases)
         release = releases.begin(plan.release)
         touched = {change.service for change in plan.changes}
         self.hooks.facts |= {"MCP_RELEASE": str(release.number), "MCP_CHANGED": " ".join(sorted(touched))}
@@ -290,19 +305,20 @@ class Transaction:
                 live = self.swarm.services(self.fleet)
                 release.services = _digests(self.fleet, release.document, live)
                 self._end(releases, release, start)
-        except (NotUp, trials.TrialFailed, SwarmError) as error:
+        except Exception as error:  # whatever it is, what served before is to serve again
             lock.check()
-            reports = [str(error)] if isinstance(error, SwarmError) else error.reports
+            reports = _reports(error)
             self.hooks.facts["MCP_ERROR"] = "\n".join(reports)[:4000]
             if applied:
                 msg = "The fleet did not come up; services that ran before go on serving."
                 self.hooks.run("on_rollback")
-                release.outcome, serving = self._restore(before, wish, lock)
+                release.outcome, serving = self._restore(before, release, wish, lock)
             else:
                 msg = "The new version did not pass its trial; nothing of what serves was touched."
                 if isinstance(error, HookFailed):
                     msg = "A hook stopped the deploy; nothing of what serves was touched."
-                release.outcome, serving = records.RESTORED, f"Serving now: {before or 'nothing'}, untouched."
+                what = before or ", ".join(release.strangers) or "nothing"
+                release.outcome, serving = records.RESTORED, f"Serving now: {what}, untouched."
             release.message = "\n".join(reports)[:4000]
             self._end(releases, release, start)
             self._prune(releases, wish)
@@ -381,9 +397,10 @@ class Transaction:
     def _put(self, release: Release, before: Release | None, wish: Wish, lock: Lock) -> dict[str, float]:
         """Bring a release's services to life."""
         lock.check()
-        stamps = {name: item["UpdatedAt"] for name, item in self.swarm.services(self.fleet).items()}
-        stacks.write_file(self.stack_file, stacks.document(release.document))
-        stacks.apply(self.fleet, self.stack_file, wish.docker_config)
+        live = self.swarm.services(self.fleet)
+        stamps = {name: item["UpdatedAt"] for name, item in live.items()}
+        # A record has the replicas of then, and a trial takes long enough for the autoscaler to choose others.
+        stacks.apply(self.fleet, self._scaled(release.document, live), wish.docker_config)
         converged, failures = watch(self.swarm, self.fleet, stamps, wish.timeout, self.say, lock.check)
         if failures:
             raise NotUp(failures)
@@ -396,23 +413,19 @@ class Transaction:
         if problem := self.ask(release.verification)["problem"]:
             raise NotUp([problem])
 
-    def _restore(self, before: Release | None, wish: Wish, lock: Lock) -> tuple[str, str]:
+    def _restore(self, before: Release | None, failed: Release, wish: Wish, lock: Lock) -> tuple[str, str]:
         """The release before, as a whole; returns the failed release's outcome and what serves now."""
-        if before is None:
-            gone = stacks.remove_services(self.swarm, self.fleet)
-            self.say(f"removed {len(gone)} services: nothing ran before")
-            return (
-                records.RESTORED,
-                "Serving now: nothing. No release ran before, so what this one started was removed.",
-            )
-        self.say(f"going back to {before}")
         try:
+            if before is None:
+                return records.RESTORED, self._undo(failed)
+            self.say(f"going back to {before}")
             self._put(before, None, wish, lock)
-        except (NotUp, SwarmError) as error:
+        except Exception as error:
             services = self.swarm.services(self.fleet)
             up = sum(1 for s in services.values() if _is_up(s))
+            what, why = before or "how it was", "\n".join(_reports(error))
             return records.FAILED, (
-                f"Serving now: {up} of {len(services)} services run. Going back to {before} failed too:\n{error}"
+                f"Serving now: {up} of {len(services)} services run. Going back to {what} failed too:\n{why}"
             )
         self._people(Releases(self.swarm, self.fleet))
         count = len(before.document["services"])
@@ -421,6 +434,30 @@ class Transaction:
             return records.RESTORED, f"{note}."
         problem = self.ask(before.verification)["problem"]
         return records.RESTORED, f"{note}, {'but ' + problem if problem else 'verified'}."
+
+    def _undo(self, first: Release) -> str:
+        """Take away what a first release started, and only that; returns what serves now."""
+        gone = stacks.remove_services(self.swarm, self.fleet, first.strangers)
+        self.say(f"removed {len(gone)} services that did not run before")
+        if not first.strangers:
+            return "Serving now: nothing. No release ran before, so what this one started was removed."
+        names, live = first.strangers, self.swarm.services(self.fleet)
+        up = sum(1 for name in names if name in live and _is_up(live[name]))
+        return (
+            f"Serving now: what Swarm kept of {', '.join(names)}: {up} of {len(names)} services run."
+            " They ran without a record, so there is nothing to go back to."
+        )
+
+    def _strangers(self, releases: Releases) -> list[str]:
+        """Services that run and that no deploy of ours started: none has succeeded yet, but some may have died."""
+        ours: set[str] = set()
+        for release in releases.all:
+            if release.outcome == records.RESTORED:  # what it and those before it had started is gone
+                ours.clear()
+                continue
+            ours |= {f"{self.fleet}_{name}" for name in release.document["services"]}
+            ours -= set(release.strangers)
+        return sorted(set(self.swarm.services(self.fleet)) - ours)
 
     def _recover(self, lock: Lock, releases: Releases, wish: Wish) -> bool:
         """Deal with a deploy that died; returns whether the present one must be carried out whatever the plan says."""
@@ -449,7 +486,7 @@ class Transaction:
     def _adopt(self, releases: Releases, wish: Wish) -> None:
         """A fleet that runs without a record (deployed by hand, or before there were records) becomes a release."""
         live = self.swarm.services(self.fleet)
-        if releases.current or not live:
+        if releases.all or not live:  # with any record, what runs may be what a deploy that died has left
             return
         try:
             document = stacks.read(Path(self.stack_file).read_text("utf-8"))
@@ -458,7 +495,16 @@ class Transaction:
         if {f"{self.fleet}_{name}" for name in document.get("services", {})} != set(live):
             return
         adopted = releases.begin(
-            Release(0, document, images_of(document), {}, now(), wish.who, "it ran before releases were recorded")
+            Release(
+                0,
+                document,
+                images_of(document),
+                {},
+                now(),
+                wish.who,
+                "it ran before releases were recorded",
+                strangers=sorted(live),  # for whoever finds this record unfinished
+            )
         )
         adopted.outcome, adopted.finished = records.DEPLOYED, now()
         adopted.services = _digests(self.fleet, document, live)
@@ -470,20 +516,29 @@ class Transaction:
 
     def _people(self, releases: Releases) -> None:
         for path, text in self._for_people(releases).items():
-            stacks.write_file(path, text)
+            try:
+                stacks.write_file(path, text)
+            except OSError as error:  # nobody but people reads it
+                self.say(f"{path} could not be written: {error.strerror}; the next deploy writes it")
 
     def _for_people(self, releases: Releases) -> dict[str, str]:
         """The stack files on this manager, path to text: what runs, and what ran before."""
         files = {}
         if releases.current:
             files[self.stack_file] = stacks.document(releases.current.document)
-        with contextlib.suppress(SwarmError):
+        if replaced := releases.replaced:
             head, dot, tail = self.stack_file.rpartition(".")
-            files[f"{head}.previous{dot}{tail}"] = stacks.document(releases.previous().document)
+            files[f"{head}.previous{dot}{tail}"] = stacks.document(replaced.document)
         return files
 
     def _prune(self, releases: Releases, wish: Wish) -> None:
         """Remove what no kept release needs; a failed release keeps its record and nothing else."""
+        try:
+            self._drop(releases, wish)
+        except Exception as error:  # what became of the deploy is recorded by then, and more important
+            self.say(f"what no release needs was not removed: {error}; the next deploy, or make prune, removes it")
+
+    def _drop(self, releases: Releases, wish: Wish) -> None:
         known = {name for release in releases.all for name in release.objects()}
         dropped = releases.drop(wish.keep)
         keep = {name for release in releases.good for name in release.objects()}
@@ -510,6 +565,15 @@ class Transaction:
             "trial": tried or [],
             "hook_problems": self.hooks.problems,
         }
+
+
+def _reports(error: Exception) -> list[str]:
+    """What a deploy failed of, one report per service where services did."""
+    if isinstance(error, (NotUp, trials.TrialFailed)):
+        return error.reports
+    if isinstance(error, SwarmError):
+        return [str(error)]
+    return [f"the deploy met an error that nobody foresaw: {type(error).__name__}: {error}"]
 
 
 def drift(fleet: str, release: Release | None, live: dict[str, dict[str, Any]]) -> list[str]:

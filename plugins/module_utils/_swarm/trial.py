@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -215,10 +214,7 @@ class Trial:
         tried = Tried(set(names))
         self._say(f"trying {', '.join(names)} beside what serves")
         try:
-            with tempfile.NamedTemporaryFile("w", suffix=".yml", encoding="utf-8") as file:
-                file.write(stacks.document(document_of(self._fleet, document, names)))
-                file.flush()
-                stacks.apply(stack_of(self._fleet), file.name, self._docker_config)
+            stacks.apply(stack_of(self._fleet), document_of(self._fleet, document, names), self._docker_config)
             if not why_silent:
                 self._post(question, 0.0, wait)
             dummy, failures = watch(self._swarm, stack_of(self._fleet), {}, wait.timeout, self._say, self._alive)

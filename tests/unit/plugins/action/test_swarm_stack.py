@@ -61,6 +61,18 @@ def test_whatever_else_it_finds_is_for_the_deploy(detached: list[Any], looked: d
     )
 
 
+@pytest.mark.parametrize(
+    ("arguments", "foreseen"), [({}, ["mcp_key_1", "mcp_gateway_2"]), ({"state": "rollback"}, None), ({"check": False}, None)]
+)
+def test_in_check_mode_it_says_what_will_have_been_made(
+    detached: list[Any], arguments: dict[str, Any], foreseen: list[str] | None
+) -> None:
+    plan = {"secrets": [{"object": "mcp_key_1"}], "configs": [{"object": "mcp_gateway_2"}]}
+    action = Action([{"due": True}], **{"check": True, "name": "mcp", "verify": False, **arguments})
+    action.run(task_vars={"ansible_facts": {"fleet_plan": plan}})
+    assert detached[0][0].get("foreseen") == foreseen
+
+
 @pytest.mark.parametrize("arguments", [{"state": "rollback"}, {"state": "absent"}])
 def test_only_a_deploy_looks_first(detached: list[Any], arguments: dict[str, Any]) -> None:
     action = Action([], name="mcp", **arguments)

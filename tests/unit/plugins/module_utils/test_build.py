@@ -104,6 +104,7 @@ def test_progress_is_one_json_line_each(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "progress").read_text("utf-8").splitlines()]
     assert [line["line"] for line in lines] == ["building a", 'quote " and ü']
     Progress(None)("nowhere")
+    Progress("/dev/full")("nobody reads it")  # what is done goes on
 
 
 @pytest.mark.parametrize(

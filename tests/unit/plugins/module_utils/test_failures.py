@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import base64
 import copy
+import errno
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from docker.errors import APIError
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import client, convergence, hooks, prune
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import lock as locks
@@ -41,8 +43,8 @@ class World:
         self.failures: list[list[str]] = []
         self.transaction = Transaction(swarm, "mcp", str(directory / "stack.yml"), self.said.append, None)
 
-    def apply(self, dummy: str, path: str, docker_config: str) -> None:
-        self.applied.append(stacks.read(Path(path).read_text("utf-8")))
+    def apply(self, dummy: str, document: dict[str, Any], docker_config: str) -> None:
+        self.applied.append(copy.deepcopy(document))
 
     def watch(self, *dummy: Any) -> tuple[dict[str, float], list[str]]:
         return {}, self.failures.pop(0) if self.failures else []
@@ -75,7 +77,7 @@ def test_a_first_deploy_that_fails_leaves_nothing(world: World, monkeypatch: pyt
     world.swarm.live.clear()
     world.failures = [["service mcp_time: 3 tasks ended"]]
 
-    def apply(*dummy: str) -> None:
+    def apply(*dummy: Any) -> None:
         world.swarm.live["mcp_time"] = {"ID": "time", "UpdatedAt": OLD, "Spec": {"Name": "mcp_time"}}
 
     monkeypatch.setattr(stacks, "apply", apply)
@@ -84,11 +86,77 @@ def test_a_first_deploy_that_fails_leaves_nothing(world: World, monkeypatch: pyt
     assert raised.value.serving == (
         "Serving now: nothing. No release ran before, so what this one started was removed."
     )
-    assert world.said[-1] == "removed 1 services: nothing ran before"
+    assert world.said[-1] == "removed 1 services that did not run before"
     assert world.swarm.live == {}
     assert world.releases == [(1, records.RESTORED)]
     # The next one is a first deploy again.
     assert world.deploy(DOCUMENT)["release"] == 2
+
+
+NEW = {"services": {**DOCUMENT["services"], "new": {"image": IMAGE}}}
+
+
+def start(world: World, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Have the next applies start services."""
+
+    def apply(*dummy: Any) -> None:
+        for name in names:
+            world.swarm.live[name] = {"ID": name, "UpdatedAt": OLD, "Spec": {"Name": name}}
+
+    monkeypatch.setattr(stacks, "apply", apply)
+
+
+def test_a_first_deploy_that_fails_leaves_what_ran_without_a_record(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    up = {"ServiceStatus": {"RunningTasks": 1, "DesiredTasks": 1}}
+    world.swarm.live["mcp_time"] |= up
+    # One that is kept has containers for as long as it likes.
+    kept = {"Labels": {"com.docker.swarm.service.name": "mcp_time"}}
+    monkeypatch.setattr(world.swarm, "containers", lambda **dummy: [kept])
+    monkeypatch.setattr(stacks, "REMOVAL_SECONDS", 0.0)
+    for dummy in range(2):  # nor does a second one take it for what the first had started
+        start(world, monkeypatch, "mcp_new")
+        world.failures = [["service mcp_new: 3 tasks ended"]]
+        with pytest.raises(DeployFailed) as raised:
+            world.deploy(NEW)
+        assert raised.value.serving == (
+            "Serving now: what Swarm kept of mcp_time: 1 of 1 services run."
+            " They ran without a record, so there is nothing to go back to."
+        )
+        assert list(world.swarm.live) == ["mcp_time"]
+    assert world.releases == [(1, records.RESTORED), (2, records.RESTORED)]
+
+
+def test_what_a_first_deploy_that_died_has_left_is_no_release(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its stack file and its services are there as those of a fleet from before there were records would be."""
+    world.record(DOCUMENT, records.RUNNING)
+    stacks.write_file(world.transaction.stack_file, stacks.document(DOCUMENT))
+    start(world, monkeypatch, "mcp_time", "mcp_new")
+    world.failures = [["service mcp_new: 3 tasks ended"]]
+    with pytest.raises(DeployFailed) as raised:
+        world.deploy(NEW)
+    assert raised.value.serving == (
+        "Serving now: nothing. No release ran before, so what this one started was removed."
+    )
+    assert world.swarm.live == {}
+    assert world.releases == [(1, records.ABANDONED), (2, records.RESTORED)]
+
+
+def test_what_ran_before_one_that_died_is_still_not_ours(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = Releases(world.swarm, "mcp").begin(Release(0, NEW, {}, {}, OLD, "ada", strangers=["mcp_time"]))
+    assert dead.outcome == records.RUNNING
+    start(world, monkeypatch, "mcp_new")
+    world.failures = [["service mcp_new: 3 tasks ended"]]
+    with pytest.raises(DeployFailed, match="Serving now: what Swarm kept of mcp_time: "):
+        world.deploy(NEW)
+    assert list(world.swarm.live) == ["mcp_time"]
+
+
+def test_nor_does_one_that_a_hook_stops_say_that_nothing_serves(world: World) -> None:
+    world.transaction.hooks.by_moment = hooks.read({"before_apply": [{"command": ["sh", "-c", "exit 3"]}]})
+    with pytest.raises(DeployFailed, match="Serving now: mcp_time, untouched."):
+        world.deploy(NEW)
 
 
 def test_a_failed_deploy_goes_back(world: World) -> None:
@@ -179,6 +247,66 @@ def test_going_back_may_fail_too(world: World) -> None:
     assert world.releases == [(1, records.DEPLOYED), (2, records.FAILED)]
 
 
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), APIError("the leader is gone")])
+def test_what_nobody_foresaw_is_told_and_what_served_restored(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    world.record(DOCUMENT, records.DEPLOYED)
+
+    def known(*dummy: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(transactions, "ended", known)
+    with pytest.raises(DeployFailed) as raised:
+        world.deploy(OTHER)
+    assert raised.value.reports == [
+        f"the deploy met an error that nobody foresaw: {type(error).__name__}: {error}"
+    ]
+    assert raised.value.serving == f"Serving now: release 1 of {OLD} by ada, 1/1 services."
+    assert world.applied == [OTHER, DOCUMENT]
+    assert world.releases == [(1, records.DEPLOYED), (2, records.RESTORED)]
+    assert locks.read(world.swarm, "mcp") is None
+
+
+def test_nor_does_it_end_going_back_without_a_word(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.swarm.live.clear()
+    start(world, monkeypatch, "mcp_time")
+    world.failures = [["service mcp_time: 3 tasks ended"]]
+
+    def remove(dummy: str) -> None:
+        raise APIError("the leader is gone")
+
+    monkeypatch.setattr(world.swarm, "remove_service", remove)
+    with pytest.raises(DeployFailed, match="Going back to how it was failed too:\nthe deploy met .*: the leader is gone"):
+        world.deploy(DOCUMENT)
+    assert world.releases == [(1, records.FAILED)]
+
+
+def test_a_full_disk_keeps_no_release_from_people(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.record(DOCUMENT, records.DEPLOYED)
+
+    def write(*dummy: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(stacks, "write_file", write)
+    world.failures = [["service mcp_time: 3 tasks ended"]]
+    with pytest.raises(DeployFailed, match="Serving now: release 1 of"):
+        world.deploy(OTHER)
+    assert world.deploy(OTHER)["release"] == 3
+    assert world.said[-1].endswith("stack.previous.yml could not be written: No space left on device; the next deploy writes it")
+
+
+def test_what_cannot_be_pruned_hides_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.record(DOCUMENT, records.DEPLOYED)
+
+    def prune(*dummy: Any) -> None:
+        raise APIError("the leader is gone")
+
+    monkeypatch.setattr(transactions, "prune_objects", prune)
+    assert world.deploy(OTHER)["release"] == 2
+    assert "what no release needs was not removed: the leader is gone; the next deploy, or make prune, removes it" in world.said
+
+
 @pytest.mark.parametrize("verdict", ["", "server time: no answer"])
 def test_what_was_gone_back_to_is_asked_too(world: World, verdict: str) -> None:
     before = world.record(DOCUMENT, records.DEPLOYED)
@@ -200,6 +328,59 @@ def test_what_was_gone_back_to_is_asked_too(world: World, verdict: str) -> None:
 SERVER = {"labels": {"ai.sophia.mcp.server": "time"}}
 TRIED = {"services": {"time": {"image": IMAGE, "deploy": SERVER}}}
 TRIED_OTHER = {"services": {"time": {"image": IMAGE, "deploy": SERVER, "environment": {"X": "1"}}}}
+
+
+def scaled(replicas: int, **more: Any) -> dict[str, Any]:
+    labels = {"ai.sophia.mcp.scale.min": "1", "ai.sophia.mcp.scale.max": "5"}
+    return {"services": {"time": {"image": IMAGE, "deploy": {"replicas": replicas, "labels": labels}, **more}}}
+
+
+@pytest.mark.parametrize(("running", "kept"), [(4, 4), (9, 5), (0, 1)])
+@pytest.mark.parametrize("died", [False, True])
+def test_what_is_gone_back_to_keeps_the_replicas_that_run(world: World, running: int, kept: int, died: bool) -> None:
+    """The record has one replica; the autoscaler had more running, because they were needed."""
+    world.record(scaled(1), records.DEPLOYED)
+    world.swarm.live["mcp_time"]["Spec"]["Mode"]["Replicated"]["Replicas"] = running
+    if died:
+        world.record(scaled(1, environment={"X": "1"}), records.RUNNING)
+        world.deploy(scaled(1))
+        assert world.said[0].endswith(f"was left unfinished: restoring release 1 of {OLD} by ada")
+        assert world.applied[0] == scaled(kept)
+    else:
+        world.failures = [["service mcp_time: 3 tasks ended"]]
+        with pytest.raises(DeployFailed, match="Serving now: release 1 of"):
+            world.deploy(scaled(1, environment={"X": "1"}))
+        assert world.applied == [scaled(kept, environment={"X": "1"}), scaled(kept)]
+
+
+def version(number: int) -> dict[str, Any]:
+    return {"services": {"time": {"image": IMAGE, "deploy": {"replicas": 1}, "environment": {"X": str(number)}}}}
+
+
+def test_each_rollback_goes_one_release_further_back(world: World) -> None:
+    for number in (1, 2, 3):
+        world.record(version(number), records.DEPLOYED)
+
+    def back(number: int | None = None) -> str:
+        world.transaction.rollback(Wish({}, settle=0), number)
+        return str(world.applied[-1]["services"]["time"]["environment"]["X"])
+
+    assert back() == "2"
+    # What ran before, for people, is what ran before; not what would be gone back to.
+    assert '"X": "3"' in Path(world.transaction.stack_file).with_suffix(".previous.yml").read_text("utf-8")
+    # What was changed by hand is put back; that is no step forward.
+    world.swarm.live["mcp_time"]["Spec"]["Mode"]["Replicated"]["Replicas"] = 4
+    assert world.deploy(version(2))["changed"]
+    assert back() == "1"
+    with pytest.raises(SwarmError, match="there is nothing to go back to"):
+        back()
+    assert back(4) == "2"  # itself one that had gone back
+    assert back() == "1"
+    assert world.deploy(version(4))["changed"]
+    assert back() == "1"
+    assert [(r.number, r.back_to) for r in Releases(world.swarm, "mcp").all] == [
+        (1, 0), (2, 0), (3, 0), (4, 2), (5, 2), (6, 1), (7, 2), (8, 1), (9, 0), (10, 1),
+    ]  # fmt: skip
 
 
 def test_a_new_version_that_fails_its_trial_touches_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

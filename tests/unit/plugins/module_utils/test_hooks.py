@@ -89,6 +89,16 @@ def test_a_program_that_is_not_there() -> None:
         hooks.run("before_plan")
 
 
+def test_what_no_program_can_be_given() -> None:
+    """A server's last lines may hold anything; what a hook is told of them is text."""
+    hooks = Hooks(read({"on_failure": [sh('test "$MCP_ERROR" = "last words"')]}), facts={"MCP_ERROR": "last\0 words"})
+    hooks.run("on_failure")
+    assert hooks.problems == []
+    hooks = Hooks(read({"on_failure": [{"command": ["sh", "a\0b"]}]}))
+    hooks.run("on_failure")
+    assert hooks.problems == ["hook on_failure: sh cannot be run: embedded null byte"]
+
+
 def test_a_playbook_is_the_controllers() -> None:
     asked: list[dict[str, Any]] = []
 

@@ -146,24 +146,27 @@ def test_clients_of_both_ages_apply_the_stack(
     monkeypatch: pytest.MonkeyPatch, answers: list[tuple[int, str]], flags: list[bool]
 ) -> None:
     asked: list[tuple[str, ...]] = []
+    given: list[bytes] = []
 
-    def command(*arguments: str) -> tuple[int, str]:
+    def command(*arguments: str, stdin: bytes) -> tuple[int, str]:
         asked.append(arguments)
+        given.append(stdin)
         return answers[len(asked) - 1]
 
     monkeypatch.setattr(stacks, "docker_command", command)
-    stacks.apply("mcp", "/etc/stack.yml")
+    stacks.apply("mcp", {"services": {}})
+    assert set(given) == {stacks.document({"services": {}}).encode()}
     assert ["--detach=true" in arguments for arguments in asked] == flags
     assert all("--prune" in arguments and arguments[-1] == "mcp" for arguments in asked)
 
 
 def test_what_the_engine_refuses_is_said_without_its_chatter(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = (1, "Creating service mcp_a\nUpdating service mcp_b (id: x)\nfailed to create service: bad mount\n")
-    monkeypatch.setattr(stacks, "docker_command", lambda *dummy: answer)
+    monkeypatch.setattr(stacks, "docker_command", lambda *dummy, **options: answer)
     with pytest.raises(SwarmError) as raised:
-        stacks.apply("mcp", "/etc/stack.yml")
+        stacks.apply("mcp", {"services": {}})
     assert str(raised.value) == (
-        "the engine refused the stack file /etc/stack.yml: failed to create service: bad mount; what ran before still runs"
+        "the engine refused the stack mcp: failed to create service: bad mount; what ran before still runs"
     )
 
 

@@ -106,6 +106,30 @@ def test_previous_is_the_newest_that_is_another() -> None:
         deployed(Configs()).previous()
 
 
+def scaled(replicas: int, image: str = "a:2") -> dict[str, Any]:
+    labels = {"ai.sophia.mcp.scale.min": "1", "ai.sophia.mcp.scale.max": "9"}
+    return {"services": {"a": {"image": image, "deploy": {"replicas": replicas, "labels": labels}}}}
+
+
+def test_replicas_that_an_autoscaler_chose_make_no_other_release() -> None:
+    """What was changed by hand was put back as release 3, when the autoscaler had another number running."""
+    swarm: Any = Configs()
+    found = deployed(swarm, "a:1", "a:2", "a:3")
+    for one, replicas in zip(found.all[1:], (1, 6), strict=True):
+        one.document = scaled(replicas)
+    assert found.previous().number == 1
+
+
+def test_a_record_from_before_it_said_what_was_gone_back_to() -> None:
+    content = json.loads(records.pack(release(back_to=7, strangers=["f_a"])))
+    labels = {"ai.sophia.mcp.outcome": "deployed"}
+    again = records.unpack(9, json.dumps(content).encode(), labels)
+    assert (again.back_to, again.strangers, again.origin) == (7, ["f_a"], 7)
+    del content["back_to"], content["strangers"]
+    old = records.unpack(9, json.dumps(content).encode(), labels)
+    assert (old.back_to, old.strangers, old.origin) == (0, [], 9)
+
+
 def test_a_release_that_failed_is_no_place_to_go_back_to() -> None:
     found = deployed(Configs(), "a:1")
     failed = found.begin(release("a:2"))
@@ -233,7 +257,27 @@ def test_a_lock_by_hand_is_never_taken_until_it_expires() -> None:
         time.sleep(0.4)
     locks.free(swarm, "f")
     locks.hold(swarm, "f", "ada", "over", "2001-01-01T00:00:00Z")
-    assert take(swarm, "bob").holder.who == "bob"
+    said: list[str] = []
+    assert locks.acquire(swarm, "f", "bob", "deploy", 0, said.append).holder.who == "bob"
+    (line,) = said
+    assert line.startswith("took over the lock of ada since ")
+    assert line.endswith(", until 2001-01-01T00:00:00Z (over), which had expired")
+
+
+@pytest.mark.parametrize("who", ["ada", "bob"])
+def test_a_lock_by_hand_that_has_expired_is_none(who: str) -> None:
+    swarm: Any = Configs()
+    locks.hold(swarm, "f", "ada", "over", "2001-01-01T00:00:00Z")
+    assert locks.holder_of(swarm, "f") is None
+    held, changed = locks.hold(swarm, "f", who, "holidays", "2999-01-01T00:00:00Z")
+    assert (changed, held.who, held.why) == (True, who, "holidays")
+    assert locks.holder_of(swarm, "f") == held
+    with pytest.raises(SwarmError, match=rf"f is locked by {who} since .*, until 2999-01-01T00:00:00Z \(holidays\)"):
+        take(swarm, "eve")
+    assert locks.free(swarm, "f") == held
+    locks.hold(swarm, "f", "ada", "over", "2001-01-01T00:00:00Z")
+    assert locks.free(swarm, "f") is None
+    assert swarm.items == {}
 
 
 def test_records_of_before_the_edges_configuration_was_in_the_document() -> None:

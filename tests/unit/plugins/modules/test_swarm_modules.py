@@ -14,9 +14,15 @@ from typing import Any
 import pytest
 
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import distribution
+from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm import lock as locks
 from ansible_collections.sophia_ai.mcp_swarm.plugins.module_utils._swarm.client import NoManager, SwarmError
-from ansible_collections.sophia_ai.mcp_swarm.plugins.modules import swarm_lock, swarm_prune, swarm_stack
-from ansible_collections.sophia_ai.mcp_swarm.tests.unit.plugins.module_utils.swarm_double import Double
+from ansible_collections.sophia_ai.mcp_swarm.plugins.modules import (
+    swarm_lock,
+    swarm_prune,
+    swarm_release_info,
+    swarm_stack,
+)
+from ansible_collections.sophia_ai.mcp_swarm.tests.unit.plugins.module_utils.swarm_double import IMAGE, Double
 
 DEPLOY = {"name": "mcp", "stack": {"services": {}}, "stack_file": "/none/stack.yml"}
 
@@ -77,8 +83,54 @@ def test_where_there_is_no_swarm_there_is_no_fleet(monkeypatch: pytest.MonkeyPat
     assert run(swarm_stack, monkeypatch, none, name="mcp", state="absent") == {"changed": False, "removed": []}
 
 
+def test_a_lock_that_has_expired_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    swarm = Double()
+
+    def told(module: Any, **params: Any) -> dict[str, Any]:
+        return run(module, monkeypatch, lambda: swarm, check=True, name="mcp", **params)
+
+    for expires, holder in (("2001-01-01T00:00:00Z", ""), ("2999-01-01T00:00:00Z", "ada since ")):
+        locks.hold(swarm, "mcp", "ada", "holidays", expires)
+        assert bool(told(swarm_release_info)["lock"]) == bool(holder)
+        for state in ("held", "free"):
+            done = told(swarm_lock, state=state, who="ada", why="holidays", hours=0.0)
+            assert done["holder"].startswith(holder) and bool(done["holder"]) == bool(holder)
+            assert done["changed"] == ((state == "free") == bool(holder))
+
+
 def test_a_look_says_whether_something_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(swarm_stack, monkeypatch, Double, **DEPLOY, look=True) == {"changed": False, "due": True}
+
+
+def secret_of(key: str, kind: str = "secrets") -> dict[str, Any]:
+    service = {"image": IMAGE, kind: [{"source": "key"}] if kind == "secrets" else ["key"]}
+    return {"services": {"time": service}, kind: {"key": {"external": True, "name": key}}}
+
+
+def test_check_mode_foresees_what_a_deploy_finds_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    params: dict[str, Any] = {**DEPLOY, "stack": secret_of("mcp_key_2"), "only": [], "hooks": {}, "foreseen": ["mcp_key_2"]}
+    assert run(swarm_stack, monkeypatch, Double, check=True, **params)["changed"] is True
+    lacks = "service time: the {} {} is not in the Swarm"
+    for given, said in (
+        ({"foreseen": ["mcp_key_3"]}, lacks.format("secret", "mcp_key_2")),
+        # Networks are not made by a deploy, and would be refused by it.
+        ({"stack": secret_of("mcp_key_2", "networks")}, lacks.format("network", "mcp_key_2")),
+    ):
+        assert said in run(swarm_stack, monkeypatch, Double, check=True, **{**params, **given})["msg"]
+    # A deploy itself foresees nothing.
+    assert lacks.format("secret", "mcp_key_2") in run(swarm_stack, monkeypatch, Double, **params)["msg"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_check_mode_takes_the_credentials_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    if there:
+        (tmp_path / "config.json").write_text("{}", "utf-8")
+    swarm, taken = Double(), []
+    monkeypatch.setattr(swarm, "take_credentials", taken.append, raising=False)
+    run(swarm_stack, monkeypatch, lambda: swarm, check=True, **DEPLOY, docker_config=str(tmp_path))
+    assert taken == [str(tmp_path)] * there
 
 
 def test_check_mode_of_pruning_takes_no_lock(monkeypatch: pytest.MonkeyPatch) -> None:
