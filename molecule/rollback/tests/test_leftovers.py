@@ -78,6 +78,30 @@ def test_a_fleet_from_before_there_were_releases(node: Node, stack: dict[str, An
     assert node.services()[f"{NAME}_web"] == "1/1"
 
 
+def test_a_first_deploy_that_fails_leaves_what_ran_without_a_record(node: Node, stack: dict[str, Any]) -> None:
+    """Somebody's own stack, with its file elsewhere; what the first release adds to it does not come up."""
+    text = json.dumps(stack)
+    node.sh(f"cat >/root/own.yml <<'END'\n{text}\nEND\ndocker stack deploy --detach=true -c /root/own.yml {NAME}; rm {FILE}*", check=False)
+    until("it runs", lambda: node.services().get(f"{NAME}_web") == "1/1")
+    web = stack["services"]["web"]
+    before = node.sh(f"docker service ps --quiet {NAME}_web")
+    two = {"web": web, "api": {**web, "entrypoint": ["/bin/sh", "-c", "exit 7"]}}
+    code, output = node.deploy(**options({**stack, "services": two}))
+    assert code != 0
+    assert f"Serving now: what Swarm kept of {NAME}_web: 1 of 1 services run." in output
+    assert {name: up for name, up in node.services().items() if name.startswith(NAME)} == {f"{NAME}_web": "1/1"}
+    assert node.sh(f"docker service ps --quiet {NAME}_web") == before
+
+
+def test_a_value_with_a_dollar_is_no_variable(node: Node, stack: dict[str, Any]) -> None:
+    values = {"DATABASE_URL": "postgres://app:pa$word@db/x", "PATTERN": "^/srv/.*$", "HOME_OF": "${HOME} $HOME $$"}
+    web = {**stack["services"]["web"], "environment": values}
+    code, output = node.deploy(**options({**stack, "services": {"web": web}}))
+    assert code == 0, output
+    has = json.loads(node.sh(f"docker service inspect {NAME}_web --format '{{{{json .Spec.TaskTemplate.ContainerSpec.Env}}}}'"))
+    assert sorted(has) == sorted(f"{name}={value}" for name, value in values.items())
+
+
 def test_pruning_takes_what_nobody_needs(node: Node, calls: Calls) -> None:
     image = node.info()["current"]["images"]["time"]
     made = [
