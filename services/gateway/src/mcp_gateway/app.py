@@ -105,8 +105,8 @@ class Gateway:
                 self._cancelled,
             )
         backend = Backend(
+            self._shared,
             self.status,
-            lambda: list(self._shared.errors)[::-1],
             self._principal_of,
             lambda: self._views["/mcp"],
         )

@@ -1,0 +1,153 @@
+"""What a profile says, its limits and the audit hold on every way to a server, the less usual ones included."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import pytest
+from conftest import Running, wait_until
+
+from rules.clients import Client2025
+from rules.conftest import Start
+from rules.upstream import Exchange, Server2025, Server2026, tool, until
+
+pytestmark = pytest.mark.integration
+Json = dict[str, Any]
+PROFILES: Json = {
+    "scoped": {"scopes": {"new__secret": ["x"]}},
+    "single": {"limits": {"max_in_flight": 1}},
+}
+BATCHES = "2025-03-26"
+
+
+@dataclass
+class Site:
+    """A gateway and its servers."""
+
+    running: Running
+    new: Server2026
+    old: Server2025
+
+    def audited(self, principal: str, method: str) -> list[Json]:
+        """The records of the audit log."""
+        lines = [json.loads(line) for line in self.running.log.read_text().splitlines() if '"principal"' in line]
+        return [line for line in lines if (line["principal"], line.get("method")) == (principal, method)]
+
+    def console(self, key: str, name: str) -> Json:
+        """Call a tool by the console."""
+        answer = httpx2.post(
+            f"{self.running.url}/console/api/call",
+            json={"name": name, "arguments": {}},
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=20,
+        )
+        assert answer.status_code == 200
+        return dict(answer.json())
+
+
+@pytest.fixture(scope="module")
+def site(start: Start) -> Iterator[Site]:
+    new, old = Server2026(), Server2025()
+    new.tools = [tool("open"), tool("secret"), tool("holds")]
+    keys = [
+        {"name": name, "sha256": hashlib.sha256(name.encode()).hexdigest(), "profile": name.partition("-")[0]}
+        for name in ("scoped-batch", "scoped-console", "single-console")
+    ]
+    servers = [{"name": "new", "url": new.url}, {"name": "old", "url": old.url}]
+    yield Site(start(servers, auth={"api_keys": keys}, profiles=PROFILES), new, old)
+    new.stop()
+    old.stop()
+
+
+@pytest.fixture(autouse=True)
+def _forget(site: Site) -> Iterator[None]:
+    yield
+    site.new.forget()
+    site.old.forget()
+
+
+def call(identity: Any, name: str) -> Json:
+    params = {"name": name, "arguments": {}}
+    return {"jsonrpc": "2.0", "id": identity, "method": "tools/call", "params": params}
+
+
+# -- batches of 2025-03-26 ---------------------------------------------------------------------------------------------
+
+
+def test_a_call_in_a_batch_is_judged_and_noted_by_itself(site: Site) -> None:
+    client = Client2025(site.running.url, key="scoped-batch", version=BATCHES)
+    answer = client.raw(
+        [call(1, "new__open"), call(2, "new__secret")], client.headers() | {"Accept": "application/json"}
+    )
+    assert answer.status_code == 200
+    replies = {reply["id"]: reply for reply in answer.json()}
+    assert "result" in replies[1]
+    assert replies[2]["error"]["data"] == {"requiredScopes": ["x"]}
+    assert [exchange.params["name"] for exchange in site.new.of("tools/call")] == ["open"]
+    noted = wait_until(
+        lambda: len(found := site.audited("scoped-batch", "tools/call")) >= 2 and found, "both are noted"
+    )
+    assert sorted((record["target"], record["outcome"]) for record in noted) == [
+        ("new__open", "ok"),
+        ("new__secret", "refused"),
+    ]
+    assert noted[0]["session"]
+    assert min(record["response_bytes"] for record in noted) > 0
+
+
+@pytest.mark.parametrize("batched", [False, True], ids=["alone", "in a batch"])
+def test_a_call_in_a_batch_can_be_cancelled(site: Site, batched: bool) -> None:
+    left: list[bool] = []
+    site.new.tool["holds"] = lambda exchange: left.append(exchange.gone())
+    client = Client2025(site.running.url, key="scoped-batch", version=BATCHES)
+    headers = client.headers() | {"Accept": "application/json"}
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        batch = pool.submit(client.raw, [call("mine", "new__holds"), call("other", "new__open")], headers)
+        site.new.one("tools/call")
+        until(lambda: len(site.new.of("tools/call")) == 2, "both calls are at the server")
+        cancelled: Json = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "mine"}}
+        client.raw([cancelled] if batched else cancelled, headers)
+        assert [reply["id"] for reply in batch.result(10).json()] == ["other"]
+    assert until(lambda: left, "the call's connection is seen to") == [True]
+
+
+# -- the console -------------------------------------------------------------------------------------------------------
+
+
+def test_a_call_by_the_console_is_judged_and_noted(site: Site) -> None:
+    assert "result" in site.console("scoped-console", "new__open")
+    refused = site.console("scoped-console", "new__secret")
+    assert refused["error"]["data"] == {"requiredScopes": ["x"]}
+    noted = wait_until(
+        lambda: len(found := site.audited("scoped-console", "tools/call")) >= 2 and found, "both are noted"
+    )
+    assert [(record["target"], record["outcome"], record["server"]) for record in noted] == [
+        ("new__open", "ok", "new"),
+        ("new__secret", "refused", "*"),
+    ]
+    metrics = httpx2.get(f"{site.running.url}/metrics").text
+    assert 'mcp_gateway_requests_total{method="tools/call",outcome="refused",server="*"}' in metrics
+
+
+def test_calls_by_the_console_are_in_flight_like_others(site: Site) -> None:
+    def holds(exchange: Exchange) -> None:
+        until(lambda: len(answers) > 1, "the second call was answered")
+        site.new.usual(exchange)
+
+    answers: list[Json] = [{}]
+    site.new.tool["holds"] = holds
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        first = pool.submit(site.console, "single-console", "new__holds")
+        site.new.one("tools/call")
+        status = httpx2.get(f"{site.running.url}/status", headers={"Authorization": "Bearer single-console"}).json()
+        answers.append(site.console("single-console", "new__open"))
+        assert "result" in first.result(20)
+    assert status["inflight"] == 1
+    assert answers[1]["error"]["code"] == -31002
+    assert "result" in site.console("single-console", "new__open")
