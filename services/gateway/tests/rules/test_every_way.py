@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from conftest import Running, wait_until
 
-from rules.clients import Client2025
+from rules.clients import Client2025, Client2026
 from rules.conftest import Start
 from rules.upstream import Exchange, Server2025, Server2026, tool, until
 
@@ -21,6 +21,7 @@ pytestmark = pytest.mark.integration
 Json = dict[str, Any]
 PROFILES: Json = {
     "scoped": {"scopes": {"new__secret": ["x"]}},
+    "renamed": {"rename": {"less.secret": "save", "less.open": "load"}},
     "single": {"limits": {"max_in_flight": 1}},
 }
 BATCHES = "2025-03-26"
@@ -57,9 +58,13 @@ def site(start: Start) -> Iterator[Site]:
     new.tools = [tool("open"), tool("secret"), tool("holds")]
     keys = [
         {"name": name, "sha256": hashlib.sha256(name.encode()).hexdigest(), "profile": name.partition("-")[0]}
-        for name in ("scoped-batch", "scoped-console", "single-console")
+        for name in ("scoped-batch", "scoped-console", "single-console", "renamed-client")
     ]
-    servers = [{"name": "new", "url": new.url}, {"name": "old", "url": old.url}]
+    servers = [
+        {"name": "new", "url": new.url},
+        {"name": "old", "url": old.url},
+        {"name": "less", "url": new.url, "tools": {"exclude": ["secret"]}},
+    ]
     yield Site(start(servers, auth={"api_keys": keys}, profiles=PROFILES), new, old)
     new.stop()
     old.stop()
@@ -151,3 +156,17 @@ def test_calls_by_the_console_are_in_flight_like_others(site: Site) -> None:
     assert status["inflight"] == 1
     assert answers[1]["error"]["code"] == -31002
     assert "result" in site.console("single-console", "new__open")
+
+
+# -- names of a profile's own ------------------------------------------------------------------------------------------
+
+
+def test_another_name_brings_no_tool_back_that_its_server_does_not_offer(site: Site) -> None:
+    client = Client2026(site.running.url, key="renamed-client")
+    listed = {found["name"] for found in client.ask("tools/list")["result"]["tools"]}
+    assert "load" in listed
+    assert "save" not in listed
+    refusal = client.call("save")["error"]
+    assert (refusal["code"], refusal["message"]) == (-32602, "Unknown tool: save")
+    assert "result" in client.call("load")
+    assert [exchange.params["name"] for exchange in site.new.of("tools/call")] == ["open"]

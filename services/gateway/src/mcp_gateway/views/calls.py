@@ -104,8 +104,9 @@ class Calls:
         catalog, given, principal = self._site.catalog, request.params.get("name"), request.principal
         generation = catalog.generation
         original = profile.original(given) if self._site.merged and isinstance(given, str) else None
-        if original and original[0] in self._site.upstreams:
-            upstream, name = self._site.upstreams[original[0]], original[1]
+        renamed = self._site.upstreams.get(original[0]) if original else None
+        if original and renamed and renamed.server.tools.permits(original[1]):
+            upstream, name = renamed, original[1]
         else:
             upstream, name = await self._targets.named("tools/list", given)
         server = upstream.name
