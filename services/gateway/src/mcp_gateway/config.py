@@ -17,6 +17,7 @@ from mcp_gateway.audit import AuditSettings
 from mcp_gateway.auth import AuthSettings
 from mcp_gateway.board.settings import BoardSettings
 from mcp_gateway.board.settings import read as read_board
+from mcp_gateway.names import scheme
 from mcp_gateway.naming import EVERYTHING, Selection
 from mcp_gateway.peers import PeersSettings
 from mcp_gateway.pinning import PinSettings
@@ -159,6 +160,13 @@ def parse(document: Any) -> Config:
         errors.append("servers: empty; name at least one, such as {name: x, url: http://127.0.0.1:9100/mcp}")
     names = [server.name for server in servers]
     errors += [f"servers: the name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    schemes: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        if (other := schemes.setdefault(scheme(name), name)) != name:
+            errors.append(
+                f"servers: {other!r} and {name!r} differ in - and _ alone, so the URIs of their resources would be the "
+                "same; choose another name for one of them"
+            )
     if access.open and not _is_loopback(host):
         errors.append(
             f"auth.api_keys: none, but listen.host {host!r} is not loopback; add a key or listen on 127.0.0.1"

@@ -85,4 +85,5 @@ def session_key(principal: str, session: Session | None, capabilities: Json, ups
         return f"{principal}/{session.id}"
     if not capabilities:
         return principal
-    return f"{principal} {orjson.dumps(capabilities, option=orjson.OPT_SORT_KEYS).decode()}"
+    # No principal's name holds NUL, so that none is another's with capabilities.
+    return f"{principal}\0{orjson.dumps(capabilities, option=orjson.OPT_SORT_KEYS).decode()}"
