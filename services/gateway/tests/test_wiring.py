@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import json
 import os
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import httpx2
 import pytest
@@ -18,7 +20,9 @@ import yaml
 from conftest import TESTS, Modern, Running, free_port, message_of, wait_until
 from receiver import Receiver, attributes
 
-from mcp_gateway import tracing
+from mcp_gateway import cli, tracing
+from mcp_gateway.app import Gateway
+from mcp_gateway.config import load
 
 pytestmark = pytest.mark.integration
 Start = Callable[..., Running]
@@ -82,6 +86,61 @@ def test_an_invalid_configuration_is_refused_loudly_and_the_old_one_serves(
     wait_until(refused, "the file is refused")
     assert "servers[0].name" in running.log.read_text()
     assert "fix__add" in _tools(Modern(running.url))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (b"x-day: 2027-02-30\n", "day is out of range"),
+        (b"x-half: \xc3", "utf-8"),
+        (b"servers: [{name: fix, url: 'http://[::1/mcp'}]\n", "servers[0].url: 'http://[::1/mcp' is no http(s) URL"),
+        (b"servers: [{name: fix, url: 'http://x:port/mcp'}]\n", "servers[0].url: 'http://x:port/mcp' is no"),
+        (b"servers: " + b"[" * 5000, "not YAML"),
+    ],
+    ids=["no such day", "half a character", "half an address", "no port", "too deep"],
+)
+def test_after_a_file_that_nothing_can_be_made_of_a_good_one_is_applied(
+    launch: Start, fixture_server: Start, tmp_path: Path, text: bytes, told: str
+) -> None:
+    path = tmp_path / "gateway.yaml"
+    good = {"servers": [{"name": "fix", "url": f"{fixture_server().url}/mcp"}]}
+    running = _start(launch, path, good)
+
+    def reloads(outcome: str) -> bool:
+        return f'config_reloads_total{{outcome="{outcome}"}} 1.0' in httpx2.get(f"{running.url}/metrics").text
+
+    path.write_bytes(text)
+    wait_until(lambda: reloads("refused"), "the file is refused")
+    assert told in running.log.read_text()
+    _replace(path, {"listen": {"port": running.port}, **good, "list_ttl_seconds": 5})
+    wait_until(lambda: reloads("applied"), "the good file is applied")
+    assert "fix__add" in _tools(Modern(running.url))
+
+
+def test_the_next_file_is_read_whatever_became_of_the_last(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Even where applying it met a mistake of the gateway's own."""
+    path = tmp_path / "gateway.yaml"
+    document = {"servers": [{"name": "fix", "url": "http://127.0.0.1:9/mcp"}]}
+    path.write_text(yaml.safe_dump(document))
+    update = Mock(side_effect=[RuntimeError("broken"), None])
+
+    async def run() -> str:
+        gateway = Gateway(load(str(path)))
+        monkeypatch.setattr(gateway, "update", update)
+        following = asyncio.ensure_future(cli._follow(gateway, str(path)))
+        for seconds in (5, 6):
+            await asyncio.sleep(0)
+            _replace(path, {**document, "list_ttl_seconds": seconds})
+            while update.call_count < seconds - 4 and not following.done():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        following.cancel()
+        return gateway.metrics.text().decode()
+
+    monkeypatch.setattr(cli, "WATCH_SECONDS", 0.01)
+    text = asyncio.run(run())
+    assert 'config_reloads_total{outcome="refused"} 1.0' in text
+    assert 'config_reloads_total{outcome="applied"} 1.0' in text
 
 
 # -- tools -------------------------------------------------------------------------------------------------------------

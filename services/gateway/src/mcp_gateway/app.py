@@ -66,7 +66,7 @@ class Gateway:
         self.config = config
         self.metrics = Metrics()
         self.draining = False
-        self.http = HttpServer(self.handle, _unreadable)
+        self.http = HttpServer(self.handle, self._unreadable)
         self._started = 0.0
         self._client = Client()
         self._upstreams: dict[str, Upstream] = {}
@@ -105,8 +105,8 @@ class Gateway:
                 self._cancelled,
             )
         backend = Backend(
+            self._shared,
             self.status,
-            lambda: list(self._shared.errors)[::-1],
             self._principal_of,
             lambda: self._views["/mcp"],
         )
@@ -322,6 +322,12 @@ class Gateway:
             canary.endpoint = Endpoint(path, view, self._shared, self._sealer, self._parking, self._hub)
         return canary.endpoint
 
+    def _unreadable(self, status: int, why: str) -> Response:
+        """The answer to what is no request, or too large for one."""
+        if status in (413, 431):
+            self.metrics.refused.labels("too_large").inc()
+        return Response(status, orjson.dumps(error(None, INVALID_REQUEST, why)))
+
     async def _shown(self, exchange: Exchange) -> None:
         """The console, which is a page: it is behind the same Host check and the same credentials."""
         if not self._shared.host_allowed(exchange.request.headers):
@@ -407,7 +413,3 @@ class Gateway:
 
 def _text(status: int, text: str) -> Response:
     return Response(status, text.encode(), "text/plain; charset=utf-8")
-
-
-def _unreadable(status: int, why: str) -> Response:
-    return Response(status, orjson.dumps(error(None, INVALID_REQUEST, why)))

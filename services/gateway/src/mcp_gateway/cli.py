@@ -91,6 +91,10 @@ async def _follow(gateway: Gateway, path: str) -> None:
             gateway.metrics.reloads.labels("refused").inc()
             log.error("configuration refused; the one before goes on", extra={"file": path, "errors": refusal.errors})
             continue
+        except Exception:  # whatever it is, the next file may be good
+            gateway.metrics.reloads.labels("refused").inc()
+            log.exception("the configuration could not be read or applied", extra={"file": path})
+            continue
         gateway.metrics.reloads.labels("applied").inc()
 
 

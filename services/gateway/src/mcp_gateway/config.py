@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 
@@ -18,11 +17,12 @@ from mcp_gateway.audit import AuditSettings
 from mcp_gateway.auth import AuthSettings
 from mcp_gateway.board.settings import BoardSettings
 from mcp_gateway.board.settings import read as read_board
+from mcp_gateway.names import scheme
 from mcp_gateway.naming import EVERYTHING, Selection
 from mcp_gateway.peers import PeersSettings
 from mcp_gateway.pinning import PinSettings
 from mcp_gateway.policy import Profiles
-from mcp_gateway.reader import ConfigError, Reader
+from mcp_gateway.reader import ConfigError, Reader, parts_of
 from mcp_gateway.search import SearchSettings
 from mcp_gateway.tracing import TracingSettings
 from mcp_gateway.upstream import admission, breaker, health, pools, replicas
@@ -160,6 +160,13 @@ def parse(document: Any) -> Config:
         errors.append("servers: empty; name at least one, such as {name: x, url: http://127.0.0.1:9100/mcp}")
     names = [server.name for server in servers]
     errors += [f"servers: the name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})]
+    schemes: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        if (other := schemes.setdefault(scheme(name), name)) != name:
+            errors.append(
+                f"servers: {other!r} and {name!r} differ in - and _ alone, so the URIs of their resources would be the "
+                "same; choose another name for one of them"
+            )
     if access.open and not _is_loopback(host):
         errors.append(
             f"auth.api_keys: none, but listen.host {host!r} is not loopback; add a key or listen on 127.0.0.1"
@@ -181,11 +188,12 @@ def load(path: str) -> Config:
         ConfigError: it cannot be read, is not YAML, or holds mistakes.
     """
     try:
-        return parse(yaml.safe_load(Path(path).read_text("utf-8")))
+        document = yaml.safe_load(Path(path).read_text("utf-8"))
     except OSError as error:
         raise ConfigError([f"{path}: {error.strerror}"]) from error
-    except yaml.YAMLError as error:
+    except Exception as error:  # PyYAML raises not only its own: ValueError for the 30th of February
         raise ConfigError([f"{path}: not YAML: {error}"]) from error
+    return parse(document)
 
 
 def _is_loopback(host: str) -> bool:
@@ -208,7 +216,7 @@ def _source(reader: Reader) -> Source:
     if bool(urls) == bool(dns):
         reader.errors.append(f"{reader.path}: give exactly one of url, urls and dns")
     for value in urls:
-        if urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname:
+        if parts_of(value).scheme not in ("http", "https") or not parts_of(value).hostname:
             reader.errors.append(f"{reader.path}.url: {value!r} is no http(s) URL")
     return Source(urls, dns)
 

@@ -326,14 +326,17 @@ class Endpoint:
             if not isinstance(body, dict) or body.get("jsonrpc") != "2.0" or body.get("method") == "initialize":
                 identity = body.get("id") if isinstance(body, dict) else None
                 return error(identity, INVALID_REQUEST, "not a message that a batch may hold")
-            opened = self._legacy.open(body, exchange.request.headers, principal)
+            headers = exchange.request.headers
+            if body.get("method") == "notifications/cancelled":
+                self._cancel(headers, principal, body.get("params"))
+            opened = self._legacy.open(body, headers, principal)
             if isinstance(opened, Request):
                 if (name := self._legacy.view.server_of(opened)) and self._closed(exchange, name, body):
+                    self._refused(exchange, principal, name, body)
                     return error(body.get("id"), UNAVAILABLE, f"server {name} is in maintenance")
-                reply = await Flight(self, exchange, self._legacy, body["id"], opened, channel).reply()
-            else:
-                reply = opened if isinstance(opened, Reply) else await opened
-            message = reply.message if reply else None
+                return await Flight(self, exchange, self._legacy, body["id"], opened, channel).part()
+            reply = opened if isinstance(opened, Reply) else await opened
+            message = reply.message
             return message if isinstance(message, dict) else None
 
         answers = [answer for answer in await asyncio.gather(*(one(body) for body in bodies)) if answer]

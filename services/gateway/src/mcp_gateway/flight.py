@@ -24,7 +24,7 @@ from mcp_gateway.limits import Limits
 from mcp_gateway.net.client import Answer, ExchangeError
 from mcp_gateway.net.messages import Response
 from mcp_gateway.net.server import Exchange
-from mcp_gateway.protocol import BUSY, INTERNAL_ERROR, MODERN, Json, error, result
+from mcp_gateway.protocol import INTERNAL_ERROR, MODERN, Json, error, result
 from mcp_gateway.tracing import Span
 from mcp_gateway.upstream.call import Begun
 from mcp_gateway.views import Forbidden, Request, View
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from mcp_gateway.endpoint import Endpoint
 
 log = logging.getLogger("mcp_gateway.access")
+
+BROKE = "a request failed in the gateway itself"
+FAILED = "the gateway failed"
 
 
 class Flight:
@@ -173,33 +176,47 @@ class Flight:
 
     async def run(self) -> None:
         """Handle the request and finish its answer; what breaks in the gateway itself is told, not raised."""
-        task = self._task = asyncio.current_task()
-        assert task is not None
-        request = self._request
-        if self._exchange.gone and not request.session and not self._counted:
+        if self._exchange.gone and not self._request.session and not self._counted:
             return
-        self._register()
-        reply = None
-        forbidden: Forbidden | None = None
         try:
-            reply = await self.reply()
-        except Forbidden as refusal:
-            forbidden = refusal
-        except asyncio.CancelledError:
-            # Cancelled by its client, which wants no answer any more; or by the end of the gateway.
-            task.uncancel()
-        except Exception:
-            self._broke()
-            return
-        finally:
-            self._abandon()
-            self._unregister()
-        try:
-            self._end(reply, forbidden)
+            self._end(await self._outcome())
         except Exception:
             self._broke()
 
-    async def reply(self) -> Reply | None:
+    async def part(self) -> Json | None:
+        """Handle the request as one of a batch; its message in the answer to all, None for none."""
+        try:
+            ended = await self._outcome()
+        except Exception:
+            log.exception(BROKE)
+            ended = Reply(200, error(self._identity, INTERNAL_ERROR, FAILED))
+        message: Json | list[Json] | None = None
+        if isinstance(ended, Forbidden):
+            refusal = ended.error
+            message = error(self._identity, refusal.code, refusal.message, refusal.data)
+        elif ended:
+            message = ended.message
+        self._note_end(ended, len(written(message, self._request.server)) if message else 0)
+        return message if isinstance(message, dict) else None
+
+    async def _outcome(self) -> Reply | Forbidden | None:
+        """What the request comes to; None where its client does not want it any more."""
+        task = self._task = asyncio.current_task()
+        assert task is not None
+        self._register()
+        try:
+            return await self._reply()
+        except Forbidden as refusal:
+            return refusal
+        except asyncio.CancelledError:
+            # Cancelled by its client, which wants no answer any more; or by the end of the gateway.
+            task.uncancel()
+            return None
+        finally:
+            self._abandon()
+            self._unregister()
+
+    async def _reply(self) -> Reply | None:
         """What to answer with, counted.
 
         Raises:
@@ -208,10 +225,8 @@ class Flight:
         request, shared = self._request, self._shared
         limits = shared.config.profiles.of(request.principal).limits
         if not self._counted and not self._enter(limits):
-            why = (
-                f"{request.principal.name} has {limits.max_in_flight} requests in flight, as many as its profile allows"
-            )
-            return Reply(200, error(self._identity, BUSY, why, {"retryAfterMs": 1000}))
+            busy = limits.crowded(request.principal.name)
+            return Reply(200, error(self._identity, busy.code, busy.message, busy.data))
         outcome = "cancelled"
         self._trace()
         reply = None
@@ -309,20 +324,23 @@ class Flight:
             self._endpoint.running.pop((session.id, self._identity), None)
         self._exchange.on_gone = None
 
-    def _end(self, reply: Reply | None, forbidden: Forbidden | None = None) -> None:
+    def _end(self, ended: Reply | Forbidden | None) -> None:
         """Answer, and note how it ended."""
-        exchange, channel = self._exchange, self._opened()
-        if forbidden:
-            exchange.respond(self._endpoint.insufficient(forbidden))
+        channel = self._opened()
+        if isinstance(ended, Forbidden):
+            self._exchange.respond(self._endpoint.insufficient(ended))
         else:
-            channel.finish(reply, self._request.server)
-        if forbidden:
-            self._note("refused", channel.sent, 403, forbidden.message)
-        elif reply is None or exchange.gone:
-            self._note("cancelled", channel.sent)
+            channel.finish(ended, self._request.server)
+        self._note_end(ended, channel.sent)
+
+    def _note_end(self, ended: Reply | Forbidden | None, sent: int) -> None:
+        if isinstance(ended, Forbidden):
+            self._note("refused", sent, 403, ended.message)
+        elif ended is None or self._exchange.gone:
+            self._note("cancelled", sent)
         else:
-            outcome, code, text = reply.verdict
-            self._note(outcome, channel.sent, code, text)
+            outcome, code, text = ended.verdict
+            self._note(outcome, sent, code, text)
 
     def _note(self, outcome: Outcome, sent: int, code: int = 0, reason: str = "") -> None:
         """For the audit log: who, what, which replica, how it ended."""
@@ -362,8 +380,8 @@ class Flight:
 
 def broke(exchange: Exchange) -> None:
     """End an exchange over which the gateway itself has failed."""
-    log.exception("a request failed in the gateway itself")
+    log.exception(BROKE)
     if exchange.started:
         exchange.abort()
     else:
-        exchange.respond(Response(500, orjson.dumps(error(None, INTERNAL_ERROR, "the gateway failed"))))
+        exchange.respond(Response(500, orjson.dumps(error(None, INTERNAL_ERROR, FAILED))))

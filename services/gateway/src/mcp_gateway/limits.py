@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
+from mcp_gateway.protocol import BUSY, RpcError
 from mcp_gateway.reader import Reader
 
 MAX_BUCKETS = 20_000
@@ -51,6 +52,11 @@ class Limits:
     def metered(self, server: str) -> bool:
         """Whether there is a rate for requests to the server."""
         return bool(self.rate.burst) or server in self.servers
+
+    def crowded(self, principal: str) -> RpcError:
+        """The refusal of one request more than may be in flight."""
+        why = f"{principal} has {self.max_in_flight} requests in flight, as many as its profile allows"
+        return RpcError(BUSY, why, {"retryAfterMs": 1000})
 
 
 class Limiter:

@@ -12,10 +12,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from mcp_gateway import __version__
-from mcp_gateway.reader import ConfigError, Reader
+from mcp_gateway.reader import ConfigError, Reader, parts_of
 
 if TYPE_CHECKING:
     from opentelemetry import context, trace
@@ -65,7 +64,7 @@ def read(reader: Reader) -> TracingSettings:
     """The section ``tracing``."""
     number, d = (int, float), TracingSettings()
     endpoint = reader.take("otlp_endpoint", str, "")
-    url = urlsplit(endpoint)
+    url = parts_of(endpoint)
     if endpoint and (url.scheme not in ("http", "https") or not url.hostname):
         reader.errors.append(
             f"{reader.at('otlp_endpoint')}: {endpoint!r} is no http(s) URL; give one such as http://collector:4318"

@@ -197,6 +197,41 @@ def test_a_body_without_end_is_cut_off(healthy: Rig, chunked: bool) -> None:
     assert healthy.peak_mb() - before.resident_mb < 64
 
 
+@pytest.mark.parametrize("line", [b"%d:\r\n", b"x%d"], ids=["lines", "one line"])
+def test_trailers_without_end_are_cut_off(healthy: Rig, line: bytes) -> None:
+    """They are kept no more than a head is, and none at all once it is known that they are trailers."""
+    before = healthy.now()
+    healthy.forget_peak()
+    trailers = b"".join(line % number for number in range(600_000))
+    with Raw(healthy.gateway.port) as raw, contextlib.suppress(BrokenPipeError, ConnectionResetError, Closed):
+        raw.send(post(b"2\r\n{}\r\n0\r\n", "Transfer-Encoding: chunked"))
+        raw.socket.sendall(trailers)
+        assert raw.answer().status == 431
+    assert healthy.peak_mb() - before.resident_mb < 16
+
+
+def test_a_few_trailers_too_many_are_refused(healthy: Rig) -> None:
+    trailers = b"".join(b"%d:\r\n" % number for number in range(200))
+    with Raw(healthy.gateway.port) as raw:
+        raw.send(post(b"2\r\n{}\r\n0\r\n" + trailers + b"\r\n", "Transfer-Encoding: chunked"))
+        assert raw.answer().status == 431
+    metrics = HTTP.get(f"{healthy.gateway.url}/metrics").text
+    assert 'mcp_gateway_refused_total{reason="too_large"}' in metrics
+
+
+def test_a_trailer_is_no_header(healthy: Rig) -> None:
+    """RFC 9110, section 6.5.1: it must not be merged."""
+    body, headers = modern("tools/call", {"name": "good__look"})
+    data = json.dumps(body).encode()
+    name = next(header for header in headers if header.startswith("Mcp-Name"))
+    chunks = b"%x\r\n%b\r\n0\r\n%b\r\n\r\n" % (len(data), data, name.encode())
+    with Raw(healthy.gateway.port) as raw:
+        raw.send(post(chunks, *(header for header in headers if header != name), "Transfer-Encoding: chunked"))
+        answer = raw.answer()
+    assert answer.status == 400
+    assert answer.message["error"]["code"] == -32020
+
+
 @pytest.mark.parametrize("site", ["pour", "pour-old"])
 def test_a_client_that_never_reads_holds_nothing_up(healthy: Rig, site: str) -> None:
     """Back-pressure: the server's endless stream stops where its client stops, and memory stays flat."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from mcp_gateway.auth.keys import ApiKey, read_keys
 from mcp_gateway.auth.oauth import OAuthSettings, read_oauth
-from mcp_gateway.reader import Reader
+from mcp_gateway.reader import Reader, parts_of
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def read(reader: Reader) -> AuthSettings:
     )
     reader.left.pop("oauth", None)
     reader.done()
-    url = urlsplit(settings.resource_url)
+    url = parts_of(settings.resource_url)
     if settings.resource_url and (
         url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or url.username
     ):

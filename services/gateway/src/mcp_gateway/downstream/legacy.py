@@ -220,7 +220,7 @@ class Legacy:
                     key, partial(self._states.pin, session, upstream.name), session.capabilities, client
                 )
             )
-            for upstream, key, _ in self.view.pinned(session)
+            for upstream, key, _ in self.view.pinned(principal, session)
         ]
         waiting = [asyncio.ensure_future(state.ended.wait()), asyncio.ensure_future(self.view.closing())]
         try:

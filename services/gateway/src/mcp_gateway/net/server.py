@@ -149,7 +149,7 @@ class Connection(asyncio.Protocol):
         self._since = 0.0  # when the request being read began, or the last one was answered
         self._reading = False
         self._headed = False
-        self._head_bytes = 0
+        self._head_bytes = 0  # since the request began, or since the last part of its body
         self._paused = False
         self._refusal: Response | None = None
         self._rest = 0  # of a body that llhttp does not read
@@ -198,12 +198,12 @@ class Connection(asyncio.Protocol):
         if self._rest:
             self._read_rest(data)
             return
-        if self._reading and not self._headed:
+        if self._reading:
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-            if self._head_bytes > MAX_HEAD_BYTES and self._reading and not self._headed:
-                self._refuse(431, f"the head is larger than {MAX_HEAD_BYTES} bytes")
+            if self._head_bytes > MAX_HEAD_BYTES and self._reading:
+                self._refuse(431, f"the head, or what follows the body, is larger than {MAX_HEAD_BYTES} bytes")
         except httptools.HttpParserUpgrade as upgrade:
             # No other protocol is spoken here: the wish may be ignored (RFC 9110, section 7.8). llhttp reads no
             # further, not even the body.
@@ -258,7 +258,7 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers: dict[str, str] = {}
         self._repeated: set[str] | None = None
-        self._count = 0  # of repeated fields
+        self._count = 0  # of repeated fields and trailers
         self._size = 0
         self._body: bytes | bytearray = b""
 
@@ -274,6 +274,11 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._size += len(name) + len(value)
+        if self._headed:
+            # A trailer is no header (RFC 9110, section 6.5.1), and nobody here wants one.
+            self._count += 1
+            self._limit_fields()
+            return
         key, text = _names.get(name) or _name(name), value.decode("latin-1")
         if text[-1:] in _BLANK:  # llhttp takes off what is before
             text = text.strip(" \t")
@@ -288,8 +293,7 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._headed = True
-        if self._size > MAX_HEAD_BYTES or len(self._headers) + self._count > MAX_HEADERS:
-            self._refuse(431, f"the head is larger than {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} fields")
+        self._limit_fields()
         version = self._parser.get_http_version()
         self._old = version == "1.0"
         if version not in ("1.0", "1.1"):
@@ -303,7 +307,12 @@ class Connection(asyncio.Protocol):
         elif self._headers.get("expect", "").lower() == "100-continue" and not self._exchange:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
+    def _limit_fields(self) -> None:
+        if self._size > MAX_HEAD_BYTES or len(self._headers) + self._count > MAX_HEADERS:
+            self._refuse(431, f"headers and trailers are larger than {MAX_HEAD_BYTES} bytes or {MAX_HEADERS} fields")
+
     def on_body(self, data: bytes) -> None:
+        self._head_bytes = 0
         if not self._body:
             self._body = data
             return

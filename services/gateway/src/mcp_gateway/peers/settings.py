@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
-from mcp_gateway.reader import Reader
+from mcp_gateway.reader import Reader, parts_of
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def read(reader: Reader, port: int, *, keys: bool) -> PeersSettings:
     if dns and urls:
         reader.errors.append(f"{reader.path}: give one of urls and dns")
     for url in urls:
-        parts = urlsplit(url)
+        parts = parts_of(url)
         if parts.scheme != "http" or not parts.hostname or parts.path:
             reader.errors.append(
                 f"{reader.at('urls')}: {url!r} is not where a gateway listens; write http://host:port, such as "

@@ -179,7 +179,7 @@ class LegacySessions:
         self._urls[place[1]] = place[0]
         while len(self._sessions) > MAX_SESSIONS:
             (url, key), oldest = next(iter(self._sessions.items()))
-            self._drop(oldest, url, key)
+            self._part(oldest, url, key)
             if not oldest.pinned:
                 self._close(oldest)
         return session
@@ -193,6 +193,12 @@ class LegacySessions:
         if self._sessions.get((url, key)) is session:
             del self._sessions[(url, key)]
         self.dropped(session)
+
+    def _part(self, session: UpstreamSession, url: str, key: str) -> None:
+        """Forget a session that may live on, with where it was."""
+        self._drop(session, url, key)
+        if self._urls.get(key) == url:
+            del self._urls[key]
 
     async def _call(
         self, session: UpstreamSession, request: Call, changed: Changed, begun: Begun | None = None
@@ -307,9 +313,7 @@ class LegacySessions:
             idle = now - session.used > self._idle
             if url in urls and not idle:
                 continue
-            self._drop(session, url, key)
-            if self._urls.get(key) == url:
-                del self._urls[key]
+            self._part(session, url, key)
             # A pinned session lives in its client's session id and may be in use through another gateway.
             if url in urls and not session.pinned:
                 self._close(session)

@@ -73,6 +73,7 @@ class Calls:
             upstream, name = await self._targets.named("prompts/list", params.get("name"))
             params = {**params, "name": name}
         elif params.get("name") == search.NAME and self._lists.searches(profile):
+            self._site.meter(request, profile)
             return await self._lists.find_tools(request)
         else:
             route = self.known_route(request) or await self._find_route(request, profile)
@@ -104,8 +105,9 @@ class Calls:
         catalog, given, principal = self._site.catalog, request.params.get("name"), request.principal
         generation = catalog.generation
         original = profile.original(given) if self._site.merged and isinstance(given, str) else None
-        if original and original[0] in self._site.upstreams:
-            upstream, name = self._site.upstreams[original[0]], original[1]
+        renamed = self._site.upstreams.get(original[0]) if original else None
+        if original and renamed and renamed.server.tools.permits(original[1]):
+            upstream, name = renamed, original[1]
         else:
             upstream, name = await self._targets.named("tools/list", given)
         server = upstream.name
@@ -302,10 +304,12 @@ class Calls:
             RpcError: the mandated error, or the server's.
         """
         self._check_tasks(request, "tasks are an extension that the client did not declare")
+        profile = self._site.profiles.of(request.principal)
         fields = self._sealer.open_value(TASK, request.params.get("taskId"))
-        if not fields or fields[2] != request.principal.name or fields[0] not in self._site.upstreams:
+        upstream = self._site.upstreams.get(fields[0]) if fields and fields[2] == request.principal.name else None
+        if not fields or upstream is None or not profile.sees_server(upstream.name):
             raise RpcError(INVALID_PARAMS, f"Unknown task: {str(request.params.get('taskId'))[:80]}")
-        upstream = self._site.upstreams[fields[0]]
+        self._site.meter(request, profile, upstream.name)
         request.server = upstream.name
         params = {**request.params, "taskId": fields[1]}
         call = self._call_of(request, upstream, params, safe=request.method == "tasks/get")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from mcp_gateway.principal import Principal
-from mcp_gateway.protocol import Json
+from mcp_gateway.protocol import INVALID_PARAMS, Json, RpcError
 from mcp_gateway.sessions import Session
 from mcp_gateway.tracing import Span
 from mcp_gateway.upstream.call import Begun, Client
@@ -26,6 +26,11 @@ class Forbidden(Exception):
         super().__init__(message)
         self.message = message
         self.scopes = scopes
+
+    @property
+    def error(self) -> RpcError:
+        """The refusal where there is no HTTP status, and so no challenge, of its own."""
+        return RpcError(INVALID_PARAMS, self.message, {"requiredScopes": list(self.scopes)})
 
 
 @dataclass(slots=True)
@@ -80,4 +85,5 @@ def session_key(principal: str, session: Session | None, capabilities: Json, ups
         return f"{principal}/{session.id}"
     if not capabilities:
         return principal
-    return f"{principal} {orjson.dumps(capabilities, option=orjson.OPT_SORT_KEYS).decode()}"
+    # No principal's name holds NUL, so that none is another's with capabilities.
+    return f"{principal}\0{orjson.dumps(capabilities, option=orjson.OPT_SORT_KEYS).decode()}"

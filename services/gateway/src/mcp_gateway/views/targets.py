@@ -116,13 +116,15 @@ class Targets:
                 return target.server if target else ""
         return ""
 
-    def resources_of(self, _principal: Principal, uris: Iterable[Any]) -> dict[tuple[str, str], str]:
-        """Server and its own URI, by the URIs that clients use; those that lead nowhere are left out."""
+    def resources_of(self, principal: Principal, uris: Iterable[Any]) -> dict[tuple[str, str], str]:
+        """Server and its own URI, by the URIs that clients use; those that lead nowhere for the principal are left
+        out."""
         found: dict[tuple[str, str], str] = {}
+        profile = self._site.profiles.of(principal)
         for uri in uris:
             with contextlib.suppress(RpcError):
                 upstream, own = self.resource(uri)
-                if upstream.speaker.subscribes:
+                if upstream.speaker.subscribes and profile.sees_server(upstream.name):
                     found[(upstream.name, own)] = uri
         return found
 

@@ -166,7 +166,8 @@ class View:
 
     async def open_pins(self, principal: Principal, session: Session) -> dict[str, Pin]:
         """The sessions at sticky servers that a new client session holds; slow servers are left for later."""
-        sticky = [upstream for upstream in self.upstreams.values() if upstream.server.sticky]
+        seen = self.servers_of(principal)
+        sticky = [upstream for name, upstream in self.upstreams.items() if upstream.server.sticky and name in seen]
         if not sticky:
             return {}
 
@@ -179,12 +180,13 @@ class View:
         pins = await asyncio.gather(*(pin(upstream) for upstream in sticky))
         return {upstream.name: found for upstream, found in zip(sticky, pins, strict=True) if found}
 
-    def pinned(self, session: Session) -> list[tuple[Upstream, str, Pin]]:
-        """The client session's own sessions at sticky servers: server, key and pin."""
+    def pinned(self, principal: Principal, session: Session) -> list[tuple[Upstream, str, Pin]]:
+        """The client session's own sessions at sticky servers, as far as it sees these: server, key and pin."""
+        seen = self.servers_of(principal)
         return [
             (self.upstreams[name], f"{session.principal}/{session.id}", pin)
             for name, pin in session.pins.items()
-            if name in self.upstreams
+            if name in seen
         ]
 
     def end_session(self, session: Session) -> None:
