@@ -226,7 +226,7 @@ class Modern:
             params = {**params, "_meta": {**(meta if isinstance(meta, dict) else {}), **tag}}
             channel.put({"jsonrpc": "2.0", "method": method, "params": params})
 
-        listener = Listener(self.view.servers_of(request.principal), put, frozenset(lists), resources)
+        listener = Listener(lambda: self.view.servers_of(request.principal), put, frozenset(lists), resources)
         self._hub.add(listener)
         try:
             await self.view.settled({server for server, _ in resources})
