@@ -18,7 +18,7 @@ import yaml
 from conftest import TESTS, Modern, Running, free_port, message_of, wait_until
 from receiver import Receiver, attributes
 from rules.clients import Client2025, Client2026
-from rules.upstream import Server2025, Server2026
+from rules.upstream import Server2025, Server2026, tool
 
 from mcp_gateway import tracing
 
@@ -272,6 +272,28 @@ def test_profiles_decide_lists_and_calls_alike(gateway: Start, fixture_server: S
 
     assert "does not allow" in wait_until(refusal, "the audit log has it")
     assert "key-of-few" not in running.log.read_text()
+
+
+@pytest.mark.parametrize("era", [Server2026, Server2025])
+def test_a_read_only_client_may_be_the_first_of_all(
+    gateway: Start, tmp_path: Path, era: type[Server2026] | type[Server2025]
+) -> None:
+    """Whether a tool is read-only its definition says, which no client has asked for yet."""
+    (tmp_path / "key").write_text("right")
+    server = era()
+    server.tools = [{**tool("look"), "annotations": {"readOnlyHint": True}}, tool("act"), tool("denied")]
+    running = gateway(
+        [{"name": "x", "url": server.url}],
+        auth={"api_keys": [{"name": "reader", "file": str(tmp_path / "key"), "profile": "reader"}]},
+        profiles={"reader": {"read_only": True, "tools": {"deny": ["x__denied"]}}},
+    )
+    client = Modern(running.url, Authorization="Bearer right")
+    assert "error" in client.call("x__denied", {})
+    assert server.of("tools/list") == [], "it is refused whatever its definition says"
+    assert client.call("x__look", {})["result"]["content"][0]["text"] == "look was called"
+    assert client.call("x__act", {})["error"]["message"] == "Unknown tool: x__act"
+    assert [exchange.params["name"] for exchange in server.of("tools/call")] == ["look"]
+    server.stop()
 
 
 # -- cache and pools ---------------------------------------------------------------------------------------------------
