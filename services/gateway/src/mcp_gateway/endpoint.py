@@ -229,7 +229,12 @@ class Endpoint:
         task = asyncio.current_task()
         assert task is not None
         exchange.on_gone = task.cancel
-        if not await peers.hand_over(self.shared.client, exchange, holder):
+        self.shared.inflight += 1  # of this replica's, too: its end must wait for the other's answer
+        try:
+            taken = await peers.hand_over(self.shared.client, exchange, holder)
+        finally:
+            self.shared.inflight -= 1
+        if not taken:
             exchange.on_gone = None
             self._message(exchange, era, body, principal)
 
