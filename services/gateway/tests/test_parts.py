@@ -12,12 +12,14 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from fuzz.wire_parsers import Sink
 
 from mcp_gateway import names
 from mcp_gateway.auth import ApiKey, Authenticator, AuthSettings, Unauthorized, digest
 from mcp_gateway.config import parse
 from mcp_gateway.downstream import is_modern
 from mcp_gateway.metrics import Metrics
+from mcp_gateway.net import client as net
 from mcp_gateway.policy import ToolPolicy
 from mcp_gateway.protocol import BUSY, RpcError
 from mcp_gateway.reader import ConfigError
@@ -279,3 +281,33 @@ def test_admission_is_in_turn_and_bounded() -> None:
         return order
 
     assert asyncio.run(use()) == ["a", "b"]
+
+
+# -- connections to servers --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"Content-Length: 2\r\n\r\n{}", b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"],
+    ids=["usual", "chunked"],
+)
+def test_an_answer_arrives_though_its_connection_cannot_be_kept(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, answer: bytes
+) -> None:
+    def put(*_: object) -> None:
+        raise ValueError("as asked")
+
+    monkeypatch.setattr(net._Pool, "put", put)
+
+    async def exchange() -> None:
+        connection, sink = net.Connection(net._Pool(net.origin_of("http://127.0.0.1:9/mcp"), None)), Sink()
+        connection.connection_made(sink)
+        waiting = asyncio.ensure_future(connection.exchange(b"", 60, 60))
+        await asyncio.sleep(0)
+        connection.data_received(b"HTTP/1.1 200 OK\r\n" + answer)
+        assert (await asyncio.wait_for(waiting, 1)).body == b"{}"
+        assert sink.closed
+        assert connection.closed
+
+    asyncio.run(exchange())
+    assert "could not be kept" in caplog.text

@@ -130,7 +130,7 @@ def test_a_write_after_another_was_heard_of_wins_whatever_the_clock() -> None:
 def test_what_is_heard_reaches_streams_servers_and_nobody_again() -> None:
     one, two = Replica(), Replica()
     session = new_session()
-    listener = Listener(frozenset({"s"}), lambda _method, _params: None)
+    listener = Listener(lambda: frozenset({"s"}), lambda _method, _params: None)
     two.states.of(session).listeners.append(listener)
     two.hub.add(listener)
     one.open(session)

@@ -19,6 +19,8 @@ import pytest
 import yaml
 from conftest import TESTS, Modern, Running, free_port, message_of, wait_until
 from receiver import Receiver, attributes
+from rules.clients import Client2025, Client2026
+from rules.upstream import Server2025, Server2026, tool
 
 from mcp_gateway import cli, tracing
 from mcp_gateway.app import Gateway
@@ -70,6 +72,84 @@ def test_a_changed_configuration_is_swapped_in_without_losing_a_call(
         (tmp_path / "release").touch()
         assert call.result(20)["result"]["content"][0]["text"] == "released"
     assert httpx2.get(f"{running.url}/servers/gate/mcp").status_code == 404
+
+
+def _settled(running: Running, reloads: int) -> None:
+    """Wait until so many changed files are in force."""
+    line = f'config_reloads_total{{outcome="applied"}} {reloads}.0'
+    wait_until(lambda: line in httpx2.get(f"{running.url}/metrics").text, f"{reloads} reloads")
+
+
+def test_a_groups_limit_holds_across_configurations(launch: Start, gate_server: Start, tmp_path: Path) -> None:
+    """What runs counts whatever else of the file changed; a larger limit lets in who waits."""
+    path = tmp_path / "gateway.yaml"
+    server = {"name": "gate", "url": f"{gate_server().url}/mcp", "group": "gpu"}
+    running = _start(launch, path, {"servers": [server], "groups": {"gpu": {"max_in_flight": 1}}})
+    whole = {"listen": {"port": running.port}, "servers": [server]}
+    places = [tmp_path / name for name in ("first", "second")]
+
+    def hold(place: Path) -> dict[str, Any]:
+        place.mkdir()
+        return Modern(running.url).call("gate__hold", {"directory": str(place)})
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        try:
+            calls = [pool.submit(hold, places[0])]
+            wait_until((places[0] / "started").exists, "the first call has begun")
+            _replace(path, {**whole, "groups": {"gpu": {"max_in_flight": 1}}, "list_ttl_seconds": 7})
+            _settled(running, 1)
+            calls.append(pool.submit(hold, places[1]))
+            wait_until(lambda: httpx2.get(f"{running.url}/status").json()["inflight"] == 2, "the second has come")
+            time.sleep(0.3)
+            assert not (places[1] / "started").exists()
+            _replace(path, {**whole, "groups": {"gpu": {"max_in_flight": 2}}})
+            wait_until((places[1] / "started").exists, "the second has a place")
+        finally:
+            for place in places:
+                (place / "release").touch()
+        assert [call.result(20)["result"]["content"][0]["text"] for call in calls] == ["released"] * 2
+
+
+@pytest.mark.parametrize("era", [Server2026, Server2025])
+def test_clients_that_listen_go_on_to_hear_of_a_server_that_changed(
+    launch: Start, tmp_path: Path, era: type[Server2026] | type[Server2025]
+) -> None:
+    path = tmp_path / "gateway.yaml"
+    server, later = era(), Server2026()
+    running = _start(launch, path, {"servers": [{"name": "x", "url": server.url}]})
+    listen = {"listen": {"port": running.port}}
+    updated = "notifications/resources/updated"
+    wanted = {"toolsListChanged": True, "resourceSubscriptions": ["x+test://static"]}
+    changed = {"name": "x", "url": server.url, "timeout_seconds": 50}
+    old = Client2025(running.url)
+    old.ask("resources/subscribe", {"uri": "x+test://static"})
+
+    def asked_again() -> bool:
+        if isinstance(server, Server2026):
+            return server.granted().get("resourceSubscriptions") == ["test://static"]
+        return any(exchange.session in server.streams for exchange in server.of("resources/subscribe"))
+
+    with (
+        Client2026(running.url).stream("subscriptions/listen", {"notifications": wanted}) as stream,
+        old.listen() as session,
+    ):
+        stream.next()
+        server.received.clear()
+        _replace(path, {**listen, "servers": [changed]})
+        _settled(running, 1)
+        assert stream.next()["method"] == "notifications/tools/list_changed"
+        heard = {session.next()["method"] for _ in range(3)}
+        assert heard == {f"notifications/{name}/list_changed" for name in ("tools", "prompts", "resources")}
+        wait_until(asked_again, "the server is told what is wanted")
+        (server.tell if isinstance(server, Server2026) else server.push)(updated, uri="test://static")
+        for each in (stream, session):
+            message = each.next()
+            assert (message["method"], message["params"]["uri"]) == (updated, "x+test://static")
+        for servers in ([changed, {"name": "later", "url": later.url}], [changed]):
+            _replace(path, {**listen, "servers": servers})
+            assert stream.next()["method"] == "notifications/tools/list_changed"
+    server.stop()
+    later.stop()
 
 
 def test_an_invalid_configuration_is_refused_loudly_and_the_old_one_serves(
@@ -251,6 +331,28 @@ def test_profiles_decide_lists_and_calls_alike(gateway: Start, fixture_server: S
 
     assert "does not allow" in wait_until(refusal, "the audit log has it")
     assert "key-of-few" not in running.log.read_text()
+
+
+@pytest.mark.parametrize("era", [Server2026, Server2025])
+def test_a_read_only_client_may_be_the_first_of_all(
+    gateway: Start, tmp_path: Path, era: type[Server2026] | type[Server2025]
+) -> None:
+    """Whether a tool is read-only its definition says, which no client has asked for yet."""
+    (tmp_path / "key").write_text("right")
+    server = era()
+    server.tools = [{**tool("look"), "annotations": {"readOnlyHint": True}}, tool("act"), tool("denied")]
+    running = gateway(
+        [{"name": "x", "url": server.url}],
+        auth={"api_keys": [{"name": "reader", "file": str(tmp_path / "key"), "profile": "reader"}]},
+        profiles={"reader": {"read_only": True, "tools": {"deny": ["x__denied"]}}},
+    )
+    client = Modern(running.url, Authorization="Bearer right")
+    assert "error" in client.call("x__denied", {})
+    assert server.of("tools/list") == [], "it is refused whatever its definition says"
+    assert client.call("x__look", {})["result"]["content"][0]["text"] == "look was called"
+    assert client.call("x__act", {})["error"]["message"] == "Unknown tool: x__act"
+    assert [exchange.params["name"] for exchange in server.of("tools/call")] == ["look"]
+    server.stop()
 
 
 # -- cache and pools ---------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from mcp_gateway.config import Config, Server
 from mcp_gateway.console import Console
 from mcp_gateway.downstream.parking import Parking
 from mcp_gateway.endpoint import Endpoint, Shared, unauthorized
-from mcp_gateway.hub import Hub
+from mcp_gateway.hub import LISTS_CHANGED, Hub
 from mcp_gateway.metrics import Metrics
 from mcp_gateway.net.client import Client
 from mcp_gateway.net.messages import Response
@@ -140,6 +140,7 @@ class Gateway:
             self._catalog.review(Pins(config.pinning))  # before anything else changes: it may be refused
         self._catalog.configure(config.list_ttl_seconds)
         self._commons.configure(config)
+        self._canaries.configure(config)
         self._shared.auth.update(config.auth)
         self._shared.audit.update(config.audit)
         self._apply(config)
@@ -150,14 +151,17 @@ class Gateway:
         self._answers.configure({server.name: server.cache for server in config.servers})
         self._shared.configure(config)
         before, self._upstreams = self._upstreams, {}
+        met = []
         for server in config.servers:
             old = before.get(server.name)
             if old and old.server == server:
                 self._upstreams[server.name] = before.pop(server.name)
             else:
                 self._upstreams[server.name] = self._met(server, self._commons)
+                met.append(server.name)
         for upstream in before.values():
             self._catalog.drop(upstream.name)
+            self._relisted(upstream.name)
             self.background(upstream.retire())
         views = {"/mcp": self._view("/mcp", self._upstreams, merged=True, previous=self._views.get("/mcp"))}
         for name, upstream in self._upstreams.items():
@@ -173,6 +177,14 @@ class Gateway:
         for path in self._endpoints.keys() - views.keys():
             del self._endpoints[path]
         self._canaries.refresh()
+        for name in met:  # each knows nothing yet of what clients wait for
+            self._wanted(name)
+            self._relisted(name)
+
+    def _relisted(self, server: str) -> None:
+        """What the server offers may not be what it was: those who see it now are told, once all of this is done."""
+        for method in LISTS_CHANGED:
+            self._hub.publish(server, method, {})
 
     def _heard(self, said: Document) -> None:
         """The board says something new."""

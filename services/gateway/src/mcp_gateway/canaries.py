@@ -48,6 +48,10 @@ class Canaries(Collector):
         self._wanted: Mapping[str, CanaryAt] = {}
         self.by_name: dict[str, Canary] = {}
 
+    def configure(self, config: Config) -> None:
+        """Go by another configuration from now on."""
+        self._commons.configure(config)
+
     def apply(self, wanted: Mapping[str, CanaryAt]) -> None:
         """These are there from now on."""
         self._wanted = wanted

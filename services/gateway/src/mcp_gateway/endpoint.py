@@ -119,14 +119,16 @@ class Endpoint:
         try:
             request, shared = exchange.request, self.shared
             headers = request.headers
-            if not shared.host_allowed(headers) or (
-                "origin" in headers and not self._origin_allowed(headers["origin"])
-            ):
+            origin = headers.get("origin")
+            if not shared.host_allowed(headers) or (origin is not None and not self._origin_allowed(origin)):
                 shared.metrics.refused.labels("origin").inc()
                 exchange.respond(
                     Response(403, orjson.dumps(error(None, INVALID_REQUEST, "Host or Origin is not allowed")))
                 )
-            elif request.method == "OPTIONS":
+                return
+            if origin is not None:
+                exchange.extra = _readable(origin)
+            if request.method == "OPTIONS":
                 exchange.respond(_preflight(headers))
             else:
                 authorization, api_key = headers.get("authorization", ""), headers.get("x-api-key", "")
@@ -185,10 +187,8 @@ class Endpoint:
         else:
             exchange.respond(Response(405, headers=(("allow", "GET, POST, DELETE, OPTIONS"),)))
 
-    def _origin_allowed(self, origin: str | None) -> bool:
+    def _origin_allowed(self, origin: str) -> bool:
         """Browsers say where a page came from: other sites must not use a client's access (DNS rebinding)."""
-        if origin is None:
-            return True
         config = self.shared.config
         if origin in config.allowed_origins:
             return True
@@ -229,7 +229,12 @@ class Endpoint:
         task = asyncio.current_task()
         assert task is not None
         exchange.on_gone = task.cancel
-        if not await peers.hand_over(self.shared.client, exchange, holder):
+        self.shared.inflight += 1  # of this replica's, too: its end must wait for the other's answer
+        try:
+            taken = await peers.hand_over(self.shared.client, exchange, holder)
+        finally:
+            self.shared.inflight -= 1
+        if not taken:
             exchange.on_gone = None
             self._message(exchange, era, body, principal)
 
@@ -373,6 +378,15 @@ class Endpoint:
         return None
 
 
+def _readable(origin: str) -> bytes:
+    """What lets a page of an allowed origin read the answer (Fetch standard, "CORS protocol")."""
+    return (
+        b"access-control-allow-origin: %b\r\n"
+        b"access-control-expose-headers: mcp-session-id, www-authenticate, retry-after\r\n"
+        b"vary: origin\r\n"
+    ) % origin.encode("latin-1")
+
+
 def _preflight(headers: dict[str, str]) -> Response:
     """Lets pages of allowed origins use the endpoint (Fetch standard, "CORS-preflight request")."""
     if "origin" not in headers:
@@ -380,10 +394,8 @@ def _preflight(headers: dict[str, str]) -> Response:
     return Response(
         204,
         headers=(
-            ("access-control-allow-origin", headers["origin"]),
             ("access-control-allow-methods", "GET, POST, DELETE"),
             ("access-control-allow-headers", headers.get("access-control-request-headers", "*")),
             ("access-control-max-age", "600"),
-            ("vary", "origin"),
         ),
     )

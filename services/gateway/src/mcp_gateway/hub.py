@@ -23,13 +23,13 @@ class Listener:
     """One client's stream.
 
     Attributes:
-        servers: names of those it can see.
+        servers: gives the names of those it can see now.
         lists: methods of ``LISTS_CHANGED`` that it wants.
         resources: those it wants to hear of: server and the server's URI, to the URI as the client knows it.
         put: takes a notification.
     """
 
-    servers: frozenset[str]
+    servers: Callable[[], frozenset[str]]
     put: Callable[[str, Json], None]
     lists: frozenset[str] = frozenset()
     resources: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -83,7 +83,7 @@ class Hub:
                     listener.put(method, {**params, "uri": known})
             return
         for listener in self._listeners:
-            if method in listener.lists and server in listener.servers:
+            if method in listener.lists and server in listener.servers():
                 if not listener.pending:
                     asyncio.get_running_loop().call_later(SETTLE_SECONDS, self._flush, listener)
                 listener.pending.add(method)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import json
 
 from faults.fault import BROKEN, LARGE, LATE, NOT_HTTP, NOT_RPC, Behave, fault
@@ -188,6 +189,22 @@ async def ten_thousand_headers(x: Exchange, _: Behave) -> None:
 @fault("result", eras=ONE)
 async def content_type_in_capitals(x: Exchange, _: Behave) -> None:
     await x.body(_body(x), 200, "Application/JSON; Charset=UTF-8")
+
+
+_numbers = itertools.cycle(itertools.product((b"\xb2", b"9" * 5000), (False, True)))
+
+
+@fault("result")
+async def keep_alive_is_no_number(x: Exchange, _: Behave) -> None:
+    """A digit to ``str.isdigit`` that is none to ``int``, and more digits than that takes; whole and in chunks."""
+    number, chunked = next(_numbers)
+    line = b"Keep-Alive: timeout=%b\r\n" % number
+    if not chunked:
+        await x.raw(whole(x).replace(b"Content-Type", line + b"Content-Type"))
+        return
+    await x.raw(b"HTTP/1.1 200 OK\r\n%bContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n" % line)
+    await x.chunk(_body(x))
+    await x.end()
 
 
 @fault("error", BAD, eras=ONE)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import copy
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ from typing import Any
 import pytest
 from conftest import Running
 
+from mcp_gateway.cli import LINGER_SECONDS
 from rules.clients import ALL, Client2025, Client2026
 from rules.conftest import Start
 from rules.test_mrtr import ANSWER, FORM, STATE, Parked, asking, question_of
@@ -51,6 +56,33 @@ def test_a_parked_call_goes_on_through_another_replica(
         )["result"]
     assert result["content"][0]["text"] == "answered"
     assert parked.runs == 1
+
+
+def test_a_replica_that_ends_waits_for_the_one_it_handed_a_request_to(
+    replicas: list[Running], servers: tuple[Server2026, Server2025]
+) -> None:
+    asked, release = threading.Event(), threading.Event()
+
+    def script(exchange: Exchange) -> None:
+        exchange.ask("elicitation/create", FORM)
+        asked.set()
+        assert release.wait(20)
+        exchange.result({"content": [{"type": "text", "text": "answered"}]})
+
+    servers[1].tool["asks"] = script
+    result = Client2026(replicas[0].url).call("old__asks", capabilities=ALL)["result"]
+    key, _ = question_of(result)
+    params = {"name": "old__asks", "arguments": {}, "inputResponses": {key: ANSWER}}
+    goes_on = {**params, "requestState": result["requestState"]}
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        client = Client2026(replicas[1].url)
+        answer = pool.submit(client.ask, "tools/call", goes_on, id=2, capabilities=ALL)
+        assert asked.wait(20)
+        replicas[1].process.send_signal(signal.SIGTERM)
+        time.sleep(LINGER_SECONDS + 1.5)
+        release.set()
+        assert answer.result(20)["result"]["content"][0]["text"] == "answered"
+    assert replicas[1].process.wait(20) == 0
 
 
 @pytest.mark.requirement("BRIDGE-L2M-06")

@@ -204,6 +204,70 @@ def test_nothing_is_lost_while_others_subscribe(
     server.stop()
 
 
+@pytest.mark.parametrize(("open_before", "count"), [(True, 250), (False, 120)], ids=["open before", "lost meanwhile"])
+def test_a_long_list_of_one_client_does_not_deafen_the_others(start: Start, open_before: bool, count: int) -> None:
+    """A server of 2025 is asked for each resource by itself, which takes its time."""
+    server = Server2025()
+
+    def subscribe(exchange: Exchange) -> None:
+        time.sleep(0.02)
+        server.usual(exchange)
+
+    server.on["resources/subscribe"] = subscribe
+    running = start([{"name": "only", "url": server.url}])
+    client = Client2026(running.url, "/servers/only/mcp")
+    uris = [f"test://{number}" for number in range(count)]
+    until(lambda: server.streams, "the session's stream")
+    with (
+        client.stream("subscriptions/listen", {"notifications": {"toolsListChanged": True}}) as other,
+        client.stream("subscriptions/listen", {"notifications": {"resourceSubscriptions": uris}}) as long,
+    ):
+        other.next(), long.next()
+        assert 0 < len(server.of("resources/subscribe")) < len(uris), "it is at work"
+        if not open_before:
+            server.sessions.clear()
+            lost = set(server.streams)
+            until(lambda: set(server.streams) - lost, "the stream of another session", 5)
+        server.push(CHANGED)
+        assert other.next()["method"] == CHANGED
+        assert len({exchange.params["uri"] for exchange in server.of("resources/subscribe")}) < len(uris), "still"
+        until(lambda: {e.params["uri"] for e in server.of("resources/subscribe")} == set(uris), "all", 40)
+        server.push(UPDATED, uri=uris[-1])
+        assert long.next()["params"]["uri"] == uris[-1]
+    asked = [(exchange.session, exchange.params["uri"]) for exchange in server.of("resources/subscribe")]
+    assert len(asked) == len(set(asked)), "each once in a session"
+    server.stop()
+
+
+def test_a_resource_that_a_server_refuses_keeps_no_other(start: Start) -> None:
+    server = Server2025()
+    server.on["resources/subscribe"] = lambda exchange: (
+        exchange.error(-32602) if exchange.params["uri"] == "test://1" else server.usual(exchange)
+    )
+    running = start([{"name": "only", "url": server.url}])
+    uris = [f"test://{number}" for number in range(3)]
+    client = Client2026(running.url, "/servers/only/mcp")
+    with client.stream("subscriptions/listen", {"notifications": {"resourceSubscriptions": uris}}) as stream:
+        stream.next()
+        until(lambda: server.streams, "the session's stream")
+        server.push(UPDATED, uri="test://2")
+        assert stream.next()["params"]["uri"] == "test://2"
+    server.stop()
+
+
+@pytest.mark.parametrize("server", ["new", "old"])
+def test_there_is_an_end_to_what_one_client_listens_to(modern: Connect, server: str) -> None:
+    """The same that a session of 2025 has."""
+    uris = [f"test://{number:01000}" for number in range(40)]
+    client = modern(server)
+    with client.stream("subscriptions/listen", {"notifications": {"resourceSubscriptions": uris}}) as stream:
+        refused = stream.next()["error"]
+    assert refused["code"] == -32602
+    assert "listen to fewer" in refused["message"]
+    with client.stream("subscriptions/listen", {"notifications": {"resourceSubscriptions": uris[:30]}}) as stream:
+        assert stream.next()["method"] == ACKNOWLEDGED
+
+
 @pytest.mark.requirement("MCP26-SUB-09")
 def test_a_client_that_leaves_ends_its_subscription(start: Start) -> None:
     server = Server2026()

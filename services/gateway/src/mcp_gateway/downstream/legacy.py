@@ -208,7 +208,9 @@ class Legacy:
                 channel.put({**message, "params": params} if params else message)
 
         state = self._states.of(session)
-        listener = Listener(self.view.servers_of(principal), put, frozenset(LISTS_CHANGED), dict(state.resources))
+        listener = Listener(
+            lambda: self.view.servers_of(principal), put, frozenset(LISTS_CHANGED), dict(state.resources)
+        )
         state.listeners.append(listener)
         self._states.set_stream(session, opened=True)
         self._hub.add(listener)

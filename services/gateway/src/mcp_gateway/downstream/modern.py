@@ -44,6 +44,7 @@ from mcp_gateway.protocol import (
     error,
     result,
 )
+from mcp_gateway.registers import MAX_RESOURCE_CHARS
 from mcp_gateway.views import Request, View
 
 # Methods of 2025 that 2026-07-28 has no more: a modern request for one is an unknown method.
@@ -210,6 +211,10 @@ class Modern:
         tag = {SUBSCRIPTION_META_KEY: identity}
         uris = wanted.get("resourceSubscriptions")
         resources = self.view.resources_of(request.principal, uris if isinstance(uris, list) else [])
+        if sum(len(own) + len(uri) for (_, own), uri in resources.items()) > MAX_RESOURCE_CHARS:
+            # As for sessions of 2025: a server of theirs is asked for each by itself.
+            why = f"the resources to be told of are longer than {MAX_RESOURCE_CHARS} characters; listen to fewer"
+            raise RpcError(INVALID_PARAMS, why)
         offered = self.view.tells()
         lists = {method: name for method, name in LISTS_CHANGED.items() if wanted.get(name) is True and name in offered}
         granted: Json = dict.fromkeys(lists.values(), True)
@@ -226,7 +231,7 @@ class Modern:
             params = {**params, "_meta": {**(meta if isinstance(meta, dict) else {}), **tag}}
             channel.put({"jsonrpc": "2.0", "method": method, "params": params})
 
-        listener = Listener(self.view.servers_of(request.principal), put, frozenset(lists), resources)
+        listener = Listener(lambda: self.view.servers_of(request.principal), put, frozenset(lists), resources)
         self._hub.add(listener)
         try:
             await self.view.settled({server for server, _ in resources})

@@ -8,6 +8,8 @@ one exchange at a time. Errors say whether anything was sent: ``ConnectFailed`` 
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import socket
 import ssl
 import time
@@ -24,6 +26,7 @@ CONNECT_SECONDS = 5.0
 # Servers close idle connections after some seconds (uvicorn and Node: 5), and one that closes while a request is on
 # its way leaves it in doubt: close ours first, unless the server says how long it keeps them.
 KEEP_SECONDS = 4.0
+MAX_KEEP_SECONDS = 60.0
 SWEEP_SECONDS = 0.25
 # How long a server has to end a stream after the message that was waited for.
 END_SECONDS = 1.0
@@ -49,6 +52,10 @@ _PROBES = [
     ),
 ]
 _OK = b"HTTP/1.1 200 OK\r\n"
+# Of ``Keep-Alive`` (RFC 2068, section 19.7.1). ASCII and short: a server writes there what it likes.
+_SECONDS = re.compile(r"\s*([0-9]{1,9})\s*(?:,|$)")
+
+log = logging.getLogger("mcp_gateway.net")
 
 
 class ExchangeError(OSError):
@@ -374,10 +381,9 @@ class Connection(asyncio.Protocol):
         headers, length, keep_alive = self._meaning
         if len(data) - end - 4 != length:
             return False
-        pool = self._pool
-        pool.busy.discard(self)
+        self._pool.busy.discard(self)
         self._kept = True
-        pool.put(self, keep_alive)
+        self._put_back(keep_alive)
         taker, self._taker = self._taker, None
         if taker:
             taker.answered(Answer(200, headers, data[end + 4 :], None))
@@ -442,7 +448,7 @@ class Connection(asyncio.Protocol):
                 self.transport.resume_reading()
             self._kept = True
             if self._keep and not self._surplus and "upgrade" not in headers:
-                self._pool.put(self, headers.get("keep-alive", ""))
+                self._put_back(headers.get("keep-alive", ""))
             else:
                 self.closed = True
                 self.transport.close()
@@ -450,6 +456,15 @@ class Connection(asyncio.Protocol):
             answer.end(None)
         elif taker:
             taker.answered(Answer(status, headers, body[0] if len(body) == 1 else b"".join(body), None))
+
+    def _put_back(self, keep_alive: str) -> None:
+        """Be idle. Whatever goes wrong here, the answer that just came is whole, and its taker is still to have it."""
+        try:
+            self._pool.put(self, keep_alive)
+        except Exception:
+            log.exception("a connection could not be kept")
+            self.closed = True
+            self.transport.close()
 
     # -- the parser's side -----------------------------------------------------------------------
 
@@ -545,9 +560,8 @@ class _Pool:
         seconds = KEEP_SECONDS
         if keep_alive:
             _, _, told = keep_alive.partition("timeout=")
-            digits = told.split(",")[0].strip()
-            if digits.isdigit():
-                seconds = max(0.0, min(60.0, int(digits) - 1.0))
+            if digits := _SECONDS.match(told):
+                seconds = max(0.0, min(MAX_KEEP_SECONDS, int(digits[1]) - 1.0))
         connection.idle_until = time.monotonic() + seconds
         self.idle.append(connection)
 

@@ -61,9 +61,10 @@ class Exchange:
         finished: whether it is complete.
         wrote: when something was sent last (``time.monotonic``).
         on_gone: called once when the client leaves early.
+        extra: whole header lines that the answer has, whichever it will be.
     """
 
-    __slots__ = ("_chunked", "_connection", "finished", "gone", "on_gone", "request", "started", "wrote")
+    __slots__ = ("_chunked", "_connection", "extra", "finished", "gone", "on_gone", "request", "started", "wrote")
 
     def __init__(self, connection: Connection, request: Request) -> None:
         self._connection = connection
@@ -72,6 +73,7 @@ class Exchange:
         self.finished = False
         self.gone = False
         self.on_gone: Callable[[], object] | None = None
+        self.extra = b""
         self.wrote = 0.0
         self._chunked = True
 
@@ -82,7 +84,9 @@ class Exchange:
 
     def respond_json(self, body: bytes) -> None:
         """Send the whole answer: 200, with this JSON."""
-        if not self.started and not self.gone:
+        if self.extra:
+            self.respond(Response(200, body))
+        elif not self.started and not self.gone:
             self.started = self.finished = True
             self._connection.write_json(body, self.request)
 
@@ -91,7 +95,7 @@ class Exchange:
         if self.started or self.gone:
             return
         self.started = self.finished = True
-        self._connection.write_whole(response, head_only=self.request.method == "HEAD")
+        self._connection.write_whole(response, self.extra, head_only=self.request.method == "HEAD")
 
     def open_stream(self, content_type: bytes, headers: bytes = b"") -> None:
         """Begin an answer whose length is not known yet; ``headers`` are whole lines."""
@@ -99,7 +103,7 @@ class Exchange:
             return
         self.started = True
         self.wrote = time.monotonic()
-        self._chunked = self._connection.write_stream_head(content_type, headers)
+        self._chunked = self._connection.write_stream_head(content_type, headers + self.extra)
 
     def put(self, data: bytes) -> None:
         """Send a part without waiting; for small ones."""
@@ -395,17 +399,18 @@ class Connection(asyncio.Protocol):
         if self._writable:
             await asyncio.shield(self._writable)
 
-    def write_whole(self, response: Response, *, head_only: bool) -> None:
+    def write_whole(self, response: Response, extra: bytes = b"", *, head_only: bool) -> None:
         status, body = response.status, response.body
-        extra = "".join([f"{key}: {value}\r\n" for key, value in response.headers]) if response.headers else ""
+        headers = "".join([f"{key}: {value}\r\n" for key, value in response.headers]) if response.headers else ""
         kind = f"content-type: {response.content_type}\r\n" if body else ""
         keep = self._keep and not self._server.draining
-        head = b"HTTP/1.1 %d %b\r\n%b%b%bcontent-length: %d\r\n%b\r\n" % (
+        head = b"HTTP/1.1 %d %b\r\n%b%b%b%bcontent-length: %d\r\n%b\r\n" % (
             status,
             _REASONS.get(status, b""),
             self._server.date,
             kind.encode("latin-1"),
-            extra.encode("latin-1"),
+            headers.encode("latin-1"),
+            extra,
             len(body),
             b"" if keep else b"connection: close\r\n",
         )

@@ -67,6 +67,10 @@ class RetryBudget:
         self._floor_at = clock()
         self._edge = self._floor_at + WINDOW_SECONDS
 
+    def configure(self, settings: RetrySettings) -> None:
+        """Go by these from now on; what was spent stays spent."""
+        self._settings = settings
+
     def request(self, now: float | None = None) -> None:
         """A first try is made."""
         if (self._clock() if now is None else now) >= self._edge:

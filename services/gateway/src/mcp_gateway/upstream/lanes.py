@@ -24,12 +24,24 @@ class Commons:
         self.session_seconds = config.session_ttl_seconds
         self.budget = RetryBudget(config.retry)
         self.groups: dict[str, Gate] = {}
+        self._limits: dict[str, int] = {}
         self.configure(config)
 
     def configure(self, config: Config) -> None:
-        """Other groups from now on."""
-        for name, settings in config.groups.items():
-            self.groups[name] = Gate(f"group {name}", partial(int, settings.max_in_flight), GROUP_QUEUE, GROUP_SECONDS)
+        """Go by another configuration from now on.
+
+        A group's gate stays the same one: calls in flight and those that wait are in it. That of a group that is gone
+        stays, too, with the limit that it had, for calls of a server that was in it.
+        """
+        self.budget.configure(config.retry)
+        self._limits.update({name: settings.max_in_flight for name, settings in config.groups.items()})
+        for name in config.groups:
+            if gate := self.groups.get(name):
+                gate.grant()  # there may be more places
+            else:
+                self.groups[name] = Gate(
+                    f"group {name}", partial(self._limits.__getitem__, name), GROUP_QUEUE, GROUP_SECONDS
+                )
 
 
 class Lane:

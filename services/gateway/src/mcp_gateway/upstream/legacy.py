@@ -32,6 +32,9 @@ from mcp_gateway.upstream.wire import Answer, Take, Wire, WrongEra, lines_of, qu
 
 MAX_SESSIONS = 10_000
 CLOSING_SECONDS = 2.0
+# How long a server has to answer for one resource, and how long is gone on with those of a long list at a time.
+SUBSCRIBE_SECONDS = 10.0
+SUBSCRIBING_SECONDS = 1.0
 
 # Told key and session of one that was opened; returns whether other gateway replicas will use it.
 Repinned = Callable[[str, Pin], bool]
@@ -272,10 +275,13 @@ class LegacySessions:
         finally:
             relay.close()
 
-    async def subscribe(self, session: UpstreamSession, uris: Iterable[str]) -> None:
+    async def subscribe(self, session: UpstreamSession, uris: Iterable[str]) -> bool:
         """Make the resources that the session is told of those of ``uris`` (2025-11-25 server/resources).
 
-        One that the server refuses is logged and does not keep the others from being told of.
+        One that the server refuses, or does not answer for, is logged and does not keep the others from being told of.
+
+        Returns:
+            Whether all is done; False where that takes longer than ``SUBSCRIBING_SECONDS`` and is to be gone on with.
 
         Raises:
             SessionLost: the server does not know the session.
@@ -283,16 +289,21 @@ class LegacySessions:
         wanted = set(uris)
         changes = [("resources/unsubscribe", uri) for uri in session.subscribed - wanted]
         changes += [("resources/subscribe", uri) for uri in wanted - session.subscribed]
+        deadline = time.monotonic() + SUBSCRIBING_SECONDS
         for method, uri in changes:
             body: Json = {"jsonrpc": "2.0", "id": self._wire.next_id(), "method": method, "params": {"uri": uri}}
-            answer = await self._wire.request(session.url, body, session.lines, None)
-            _check_session(session, answer)
             try:
+                async with asyncio.timeout(SUBSCRIBE_SECONDS):
+                    answer = await self._wire.request(session.url, body, session.lines, None)
+                _check_session(session, answer)
                 answer.result()
-            except RpcError as refusal:
-                said = {"server": self._name, "method": method, "uri": uri, "error": refusal.message}
+            except (RpcError, TimeoutError) as refusal:
+                said = {"server": self._name, "method": method, "uri": uri, "error": str(refusal) or "no answer"}
                 log.info("no subscription", extra=said)
-        session.subscribed = wanted
+            session.subscribed ^= {uri}
+            if time.monotonic() > deadline:
+                break
+        return session.subscribed == wanted
 
     # -- the end of sessions ---------------------------------------------------------------------
 

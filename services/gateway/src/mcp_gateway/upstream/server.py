@@ -86,6 +86,7 @@ class Upstream:
         if server.wake_seconds:
             self._waking = Waking(server.name, server.wake_seconds, self._main.queue, lambda: bool(len(self.replicas)))
         self._probing: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
         self._hedge = Hedge(server.hedge) if server.hedge.enabled else None
         self._grouped = bool(server.group or server.tools_in_group)
         self.direct = not (self._pools or self._hedge or self._grouped)
@@ -124,7 +125,7 @@ class Upstream:
         for lane in self.lanes:
             if lane.dns:
                 self._background(lane.replicas.follow(lane.dns, lane.admission.grant))
-        self._background(self._watched.run(self._told_by, lambda: self.speaker.capabilities))
+        self._watching = self._background(self._watched.run(self._told_by, lambda: self.speaker.capabilities))
         self.tick()
 
     def tick(self) -> None:
@@ -194,7 +195,9 @@ class Upstream:
         return len(self._sessions)
 
     async def retire(self) -> None:
-        """Take no new calls, let those in flight end, and stop."""
+        """Take no new calls, let those in flight end, and stop; what changes another one tells by now."""
+        if self._watching:
+            self._watching.cancel()
         deadline = time.monotonic() + self.server.max_seconds
         # Calls are counted, not announced: an event for each end would cost every call something.
         while any(r.inflight for r in self.all_replicas) and time.monotonic() < deadline:  # noqa: ASYNC110

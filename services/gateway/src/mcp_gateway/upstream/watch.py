@@ -31,7 +31,6 @@ from mcp_gateway.upstream.wire import Answer, Wire, WrongEra, lines_of
 
 RETRY_SECONDS = 1.0
 MAX_RETRY_SECONDS = 30.0
-SUBSCRIBE_SECONDS = 10.0
 # A server that offers no such stream may be replaced by one that does.
 ABSENT_SECONDS = 60.0
 
@@ -130,20 +129,22 @@ class Watch:
             return False
         self._again.clear()
         try:
-            await self._subscribe(session)
+            whole = await self._sessions.subscribe(session, self._uris)
         except SessionLost:
             self._sessions.forget(session, "")  # which ends its stream, too
             return False
         except OSError:
             self._again.set()  # by another stream, to whichever replica there is
             return False
-        if not self._again.is_set():
-            self.settled.set()
+        self._subscribed_to(whole=whole)
         return True
 
-    async def _subscribe(self, session: UpstreamSession) -> None:
-        async with asyncio.timeout(SUBSCRIBE_SECONDS):
-            await self._sessions.subscribe(session, self._uris)
+    def _subscribed_to(self, *, whole: bool) -> None:
+        """The server knows what is wanted, or a part of it: the rest follows beside the stream, which need not wait."""
+        if not whole:
+            self._again.set()
+        elif not self._again.is_set():
+            self.settled.set()
 
     def _dropped(self, session: UpstreamSession) -> None:
         """The server may keep the stream of a session that it does not know any more, and say nothing on it."""
@@ -163,12 +164,12 @@ class Watch:
         if replica.era == MODERN:
             answer = await self._listen_modern(replica, told)
         else:
-            session = await self._subscribed(replica)
+            session, whole = await self._subscribed(replica)
 
             def opened() -> None:
                 self._session = session
                 self._overlap.heard()
-                self.settled.set()
+                self._subscribed_to(whole=whole)
 
             try:
                 answer = await self._sessions.listen(session, self._take, opened)
@@ -180,16 +181,15 @@ class Watch:
         failure = answer.message.get("error")
         return answer.status < 400 and not (isinstance(failure, dict) and failure.get("code") == METHOD_NOT_FOUND)
 
-    async def _subscribed(self, replica: Replica) -> UpstreamSession:
-        """A session that tells of all that is wanted; another one where the server lost it."""
+    async def _subscribed(self, replica: Replica) -> tuple[UpstreamSession, bool]:
+        """A session that tells of what is wanted, and whether of all; another one where the server lost it."""
         session = await self._sessions.session(replica, "")
         try:
-            await self._subscribe(session)
+            return session, await self._sessions.subscribe(session, self._uris)
         except SessionLost:
             self._sessions.forget(session, "")
             session = await self._sessions.session(replica, "")
-            await self._subscribe(session)
-        return session
+            return session, await self._sessions.subscribe(session, self._uris)
 
     async def _listen_modern(self, replica: Replica, told: Json) -> Answer:
         wanted: Json = dict(told)

@@ -111,6 +111,14 @@ class Calls:
         else:
             upstream, name = await self._targets.named("tools/list", given)
         server = upstream.name
+        if (
+            profile.read_only
+            and not catalog.knows(server, "tools/list")
+            and profile.permits(server, name, {"readOnlyHint": True}, principal.scopes)
+        ):
+            # What the tool says of itself decides. Where it cannot be had, nothing is permitted.
+            with contextlib.suppress(RpcError):
+                await catalog.items(upstream, "tools/list", FAN_OUT_SECONDS)
         annotations = catalog.annotations(server, name) if profile.read_only else None
         decision = profile.decide(server, name, annotations, principal.scopes)
         if decision.permitted and not catalog.knows(server, "tools/list"):
