@@ -256,7 +256,7 @@ def test_guesses_are_few_and_slow(backend: Canned) -> None:
 @pytest.mark.parametrize(
     "headers",
     [
-        {"origin": "https://evil.example"}, {"origin": "null"}, {"sec_fetch_site": "cross-site"},
+        {"origin": "https://evil.example"}, {"origin": "null"}, {"origin": "http://[::1"}, {"sec_fetch_site": "cross-site"},
         {"sec_fetch_site": "same-site"}, {"origin": "https://fleet.example:444"},
     ],
 )  # fmt: skip

@@ -11,7 +11,6 @@ import sys
 from collections import deque
 from collections.abc import Awaitable, Coroutine
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 
@@ -31,6 +30,7 @@ from mcp_gateway.net.messages import Response
 from mcp_gateway.net.server import Exchange
 from mcp_gateway.principal import Principal
 from mcp_gateway.protocol import INVALID_REQUEST, PARSE_ERROR, UNAVAILABLE, Json, error
+from mcp_gateway.reader import parts_of
 from mcp_gateway.sessions import Sealer, Session
 from mcp_gateway.states import States
 from mcp_gateway.views import Forbidden, Request, View
@@ -192,7 +192,7 @@ class Endpoint:
         config = self.shared.config
         if origin in config.allowed_origins:
             return True
-        return "*" not in config.allowed_hosts and urlsplit(origin).hostname in config.allowed_hosts
+        return "*" not in config.allowed_hosts and parts_of(origin).hostname in config.allowed_hosts
 
     # -- messages --------------------------------------------------------------------------------
 

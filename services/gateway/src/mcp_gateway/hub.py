@@ -79,7 +79,7 @@ class Hub:
         if method == UPDATED:
             key = (server, str(params.get("uri", "")))
             for listener in list(self._listeners):
-                if server in listener.servers and (known := listener.resources.get(key)) is not None:
+                if (known := listener.resources.get(key)) is not None and server in listener.servers():
                     listener.put(method, {**params, "uri": known})
             return
         for listener in self._listeners:

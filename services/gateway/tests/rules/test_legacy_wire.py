@@ -440,12 +440,13 @@ def test_nobody_answers_for_another(legacy: Connect, old: Server2025) -> None:
     [
         ({"Origin": "http://evil.example.com"}, False),
         ({"Origin": "null"}, False),
+        ({"Origin": "http://[::1"}, False),
         ({"Origin": "http://localhost.evil.example.com"}, False),
         ({"Host": "evil.example.com"}, False),
         ({"Origin": "http://localhost:3000"}, True),
         ({}, True),
     ],
-    ids=["other", "null", "alike", "host", "local", "none"],
+    ids=["other", "null", "no URL", "alike", "host", "local", "none"],
 )
 def test_origins(modern: Connect, legacy: Connect, era: str, headers: dict[str, str], allowed: bool) -> None:
     client = (modern if era == "modern" else legacy)("new")

@@ -9,7 +9,6 @@ import hmac
 import os
 import time
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import orjson
 from cryptography.exceptions import InvalidTag
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from mcp_gateway.net.messages import Request
 from mcp_gateway.principal import Principal
+from mcp_gateway.reader import parts_of
 
 PATH = "/console"
 SESSION_COOKIE = "mcp_console_session"
@@ -149,8 +149,10 @@ def is_same_origin(request: Request, public_url: str) -> bool:
     origin = request.headers.get("origin")
     if origin is None:
         return True
-    public, given = urlsplit(public_url), urlsplit(origin)
+    public, given = parts_of(public_url), parts_of(origin)
+    if given.scheme not in ("http", "https"):
+        return False
     if (given.scheme, given.netloc) == (public.scheme, public.netloc):
         return True
     # Host is checked before anything else (allowed hosts), so a page of that very host is ours, too.
-    return given.scheme in ("http", "https") and given.netloc == request.headers.get("host")
+    return given.netloc == request.headers.get("host")
